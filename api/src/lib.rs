@@ -1,0 +1,18 @@
+//! What users write: the custom resources of the group `stockpredictor.io`.
+//!
+//! In: nothing. Out: Rust types, their schemas with CEL rules, the names of conditions and reasons, and the
+//! generated files (CRDs, API reference). Forbidden here: a Kubernetes client, and I/O other than writing the
+//! generated files.
+
+pub mod condition;
+pub mod crd;
+pub mod reference;
+mod rule;
+mod stock_predictor;
+pub mod well_known;
+
+pub use stock_predictor::{
+    AccessMode, CacheSpec, DeletionPolicy, ImagePullPolicy, ImagePullSecret, ModelSpec,
+    ModelStatus, RetentionSpec, StockPredictor, StockPredictorSpec, StockPredictorStatus,
+    StorageSpec, VolumeStatus,
+};
