@@ -1,0 +1,15 @@
+//! The volume: its layout, its marker and lock, durable writes, price history.
+//!
+//! In come a root directory and files; out go files of the layout that the guide
+//! promises. Kubernetes, HTTP and ONNX are unknown here.
+
+pub mod atomic;
+pub mod history;
+pub mod layout;
+pub mod lock;
+pub mod marker;
+pub mod period;
+pub mod permission;
+pub mod setup;
+pub mod space;
+pub mod symbol;

@@ -1,0 +1,597 @@
+//! Preparing a volume: a plan made of small steps, each of which may be repeated.
+//!
+//! In come the root and what to install on a new volume; out comes the guide's tree
+//! with a marker that says `ready`. A setup that was killed is continued by the next
+//! one. On a volume with data nothing is installed and nothing is overwritten.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::atomic;
+use crate::layout::{DIRECTORIES, Layout, STATE_DIRECTORY};
+use crate::lock::{LockError, Mode, VolumeLock};
+use crate::marker::{FORMAT, Marker, MarkerError, State};
+use crate::space;
+use crate::symbol::Symbol;
+
+/// How long setup waits for another setup or a restore.
+const LOCK_PATIENCE: Duration = Duration::from_mins(1);
+/// Directory that a file system makes by itself.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// A file that is put on a new volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gift<'a> {
+    /// Where it goes, relative to the root.
+    pub path: &'a str,
+    /// What is in it.
+    pub bytes: &'a [u8],
+}
+
+/// What a setup is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
+    /// Symbols that get a folder for their history.
+    pub symbols: Vec<Symbol>,
+    /// The default model and the configuration files, in the order of writing.
+    pub model: Vec<Gift<'a>>,
+    /// Sample price history. It is there in any case, because the setup that this one continues may have wanted it.
+    pub samples: Vec<Gift<'a>>,
+    /// Whether a new volume gets the samples; on one that was begun the marker decides.
+    pub wants_samples: bool,
+}
+
+/// What was found on the volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The marker, where there is one.
+    pub marker: Option<Marker>,
+    /// Whether any file of a person lies there.
+    pub has_data: bool,
+}
+
+/// One thing to do. Doing it twice is the same as doing it once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Write the marker.
+    WriteMarker(Marker),
+    /// Make a directory, relative to the root.
+    CreateDirectory(String),
+    /// Write a file if there is none of this name.
+    Install(Gift<'a>),
+}
+
+/// What a setup did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The volume's id.
+    pub volume_id: Uuid,
+    /// Whether the volume was empty before.
+    pub new_volume: bool,
+    /// Whether an earlier setup had been cut off.
+    pub resumed: bool,
+    /// Directories that were made.
+    pub directories: Vec<String>,
+    /// Files that were installed.
+    pub files: Vec<String>,
+}
+
+/// Why a setup failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The volume refuses writes.
+    #[error(
+        "{path} is not writable for user {uid}: give the volume to the service with `chown -R 1001:1001 {root}` (in Kubernetes: `fsGroup: 1001` in the pod's security context)"
+    )]
+    Denied {
+        /// What could not be written.
+        path: String,
+        /// The mount point.
+        root: String,
+        /// Who tried.
+        uid: u32,
+    },
+    /// Another file is where a directory should be.
+    #[error("{path} is in the way: it must be a directory; move it elsewhere and run setup again")]
+    InTheWay {
+        /// The file.
+        path: String,
+    },
+    /// The disk is full.
+    #[error(
+        "{path} can't be written, the volume is full: free space or grow it, then run setup again; it continues where it stopped"
+    )]
+    Full {
+        /// What could not be written.
+        path: String,
+    },
+    /// Anything else that the system says.
+    #[error("{path}: {source}")]
+    Use {
+        /// What it was about.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The marker can't be used.
+    #[error(transparent)]
+    ReadMarker(#[from] MarkerError),
+    /// Someone else works on the volume.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+/// Prepares the volume; afterwards its marker says `ready`.
+pub fn run(layout: &Layout, request: &Request<'_>) -> Result<Report, SetupError> {
+    let (_locks, found) = begin(layout)?;
+    let is_ready = matches!(&found.marker, Some(marker) if marker.state == State::Ready);
+    if !is_ready {
+        remove_unfinished(layout, request);
+    }
+    let steps = plan(&found, request, Uuid::new_v4(), Timestamp::now());
+    let mut report = Report {
+        volume_id: Uuid::nil(),
+        new_volume: found.marker.is_none() && !found.has_data,
+        resumed: matches!(&found.marker, Some(marker) if marker.state == State::Installing),
+        directories: Vec::new(),
+        files: Vec::new(),
+    };
+    if let Some(marker) = &found.marker {
+        report.volume_id = marker.id;
+    }
+    for step in &steps {
+        execute(layout, step, &mut report)?;
+    }
+    Ok(report)
+}
+
+/// Tells who may not write to a volume that needs nothing more. A full one is no error: it can be served.
+pub fn check_writable(layout: &Layout) -> Result<(), SetupError> {
+    match space::probe(layout) {
+        Ok(()) => Ok(()),
+        Err(source) => match explain(layout, &layout.state(), source) {
+            denied @ SetupError::Denied { .. } => Err(denied),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Makes the root and the state directory, takes the locks and looks around.
+fn begin(layout: &Layout) -> Result<([VolumeLock; 2], Found), SetupError> {
+    let root = layout.root();
+    if !root.exists() {
+        fs::create_dir_all(root).map_err(|source| explain(layout, root, source))?;
+    }
+    let state = layout.state();
+    atomic::create_directory(&state).map_err(|source| explain(layout, &state, source))?;
+    // Setups exclude each other; the shared lock keeps a restore away.
+    let locks = [
+        VolumeLock::take(&layout.setup_lock(), Mode::Exclusive, LOCK_PATIENCE),
+        VolumeLock::take(&layout.lock(), Mode::Shared, LOCK_PATIENCE),
+    ];
+    let [own, volume] = locks.map(|lock| {
+        lock.map_err(|error| match error {
+            LockError::Use { source, .. } => explain(layout, &state, source),
+            taken @ LockError::Taken { .. } => taken.into(),
+        })
+    });
+    let locks = [own?, volume?];
+    let found = Found {
+        marker: Marker::read(layout)?,
+        has_data: has_data(root).map_err(|source| explain(layout, root, source))?,
+    };
+    Ok((locks, found))
+}
+
+/// Decides what to do; nothing is touched.
+pub fn plan<'a>(found: &Found, request: &Request<'a>, id: Uuid, now: Timestamp) -> Vec<Step<'a>> {
+    let marker = found.marker.clone().unwrap_or(Marker {
+        format: FORMAT,
+        id,
+        created_at: now,
+        state: State::Installing,
+        install_model: !found.has_data,
+        install_samples: !found.has_data && request.wants_samples,
+    });
+    let mut steps = Vec::new();
+    if found.marker.is_none() {
+        steps.push(Step::WriteMarker(marker.clone()));
+    }
+    for directory in DIRECTORIES {
+        steps.push(Step::CreateDirectory(directory.to_owned()));
+    }
+    for symbol in &request.symbols {
+        steps.push(Step::CreateDirectory(format!(
+            "stock_data/historical/{symbol}"
+        )));
+    }
+    if marker.state == State::Installing {
+        let mut gifts: Vec<&Gift<'a>> = Vec::new();
+        if marker.install_model {
+            gifts.extend(&request.model);
+        }
+        if marker.install_samples {
+            gifts.extend(&request.samples);
+        }
+        for gift in gifts {
+            for parent in parents_of(gift.path) {
+                let step = Step::CreateDirectory(parent);
+                if !steps.contains(&step) {
+                    steps.push(step);
+                }
+            }
+            steps.push(Step::Install(*gift));
+        }
+        steps.push(Step::WriteMarker(Marker {
+            state: State::Ready,
+            ..marker
+        }));
+    }
+    steps
+}
+
+/// Does one step and notes in the report what changed.
+pub fn execute(layout: &Layout, step: &Step<'_>, report: &mut Report) -> Result<(), SetupError> {
+    match step {
+        Step::WriteMarker(marker) => {
+            report.volume_id = marker.id;
+            marker
+                .write(layout)
+                .map_err(|source| explain(layout, &layout.marker(), source))
+        }
+        Step::CreateDirectory(relative) => {
+            let path = layout.join(relative);
+            if path.is_dir() {
+                return Ok(());
+            }
+            atomic::create_directory(&path).map_err(|source| explain(layout, &path, source))?;
+            report.directories.push(relative.clone());
+            Ok(())
+        }
+        Step::Install(gift) => {
+            let path = layout.join(gift.path);
+            // Whatever is there is whole (files appear by rename) or a person's: both stay.
+            if path.symlink_metadata().is_ok() {
+                return Ok(());
+            }
+            atomic::write_durable(&path, gift.bytes)
+                .map_err(|source| explain(layout, &path, source))?;
+            report.files.push(gift.path.to_owned());
+            Ok(())
+        }
+    }
+}
+
+/// Removes what killed setups left half-written.
+///
+/// Only for a volume that isn't ready, under the setup's lock: nobody else writes there.
+/// What can't be removed does no harm and stays.
+fn remove_unfinished(layout: &Layout, request: &Request<'_>) {
+    let gifts = request.model.iter().chain(&request.samples);
+    let mut targets: Vec<_> = gifts.map(|gift| layout.join(gift.path)).collect();
+    targets.push(layout.marker());
+    for target in targets {
+        let (Some(directory), Some(name)) = (target.parent(), target.file_name()) else {
+            continue;
+        };
+        let ours = format!(".{}.", name.to_string_lossy());
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let found = entry.file_name();
+            let found = found.to_string_lossy();
+            if found.starts_with(&ours) && atomic::is_unfinished(&found) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// The directories above a relative path, outermost first.
+fn parents_of(path: &str) -> Vec<String> {
+    path.match_indices('/')
+        .map(|(index, _)| path[..index].to_owned())
+        .collect()
+}
+
+/// Whether anything but directories lies below the root; ours and `lost+found` don't count.
+fn has_data(root: &Path) -> io::Result<bool> {
+    let mut pending = vec![root.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if directory == root && (name == STATE_DIRECTORY || name == LOST_AND_FOUND) {
+                continue;
+            }
+            if !entry.file_type()?.is_dir() {
+                return Ok(true);
+            }
+            pending.push(entry.path());
+        }
+    }
+    Ok(false)
+}
+
+/// Turns what the system says into what a person can do about it.
+fn explain(layout: &Layout, path: &Path, source: io::Error) -> SetupError {
+    let shown = path.display().to_string();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => SetupError::Denied {
+            path: shown,
+            root: layout.root().display().to_string(),
+            uid: rustix::process::geteuid().as_raw(),
+        },
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            SetupError::InTheWay { path: shown }
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            SetupError::Full { path: shown }
+        }
+        _ => SetupError::Use {
+            path: shown,
+            source,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt;
+
+    const MODEL: &[Gift<'_>] = &[
+        Gift {
+            path: "ml_models/m/v1/model.onnx",
+            bytes: b"onnx",
+        },
+        Gift {
+            path: "ml_models/m/current",
+            bytes: b"v1\n",
+        },
+    ];
+    const SAMPLES: &[Gift<'_>] = &[Gift {
+        path: "stock_data/historical/NVDA/NVDA.csv",
+        bytes: b"csv",
+    }];
+
+    fn request() -> Request<'static> {
+        Request {
+            symbols: vec![Symbol::parse("BRK.B").unwrap()],
+            model: MODEL.to_vec(),
+            samples: SAMPLES.to_vec(),
+            wants_samples: true,
+        }
+    }
+
+    /// Every path below the root with its content; the marker without id and time.
+    fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        let mut pending = vec![root.to_owned()];
+        while let Some(directory) = pending.pop() {
+            for entry in fs::read_dir(&directory).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                if path.is_dir() {
+                    found.insert(name + "/", Vec::new());
+                    pending.push(path);
+                } else {
+                    let content = fs::read(&path).unwrap();
+                    found.insert(name, content);
+                }
+            }
+        }
+        if let Some(marker) = found.get_mut(".stockpredictor/volume.json") {
+            let parsed: Marker = serde_json::from_slice(marker).unwrap();
+            *marker = format!("{:?} {}", parsed.state, parsed.install_samples).into_bytes();
+        }
+        found
+    }
+
+    fn complete() -> BTreeMap<String, Vec<u8>> {
+        let folder = tempfile::tempdir().unwrap();
+        run(&Layout::new(folder.path()), &request()).unwrap();
+        tree(folder.path())
+    }
+
+    #[test]
+    fn a_new_volume_gets_the_guides_tree_the_model_and_the_samples() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = fs::metadata(folder.path()).unwrap().permissions().mode();
+        let report = run(&Layout::new(folder.path()), &request()).unwrap();
+        assert!(report.new_volume && !report.resumed);
+        let tree = tree(folder.path());
+        for directory in DIRECTORIES.iter().chain(&["stock_data/historical/BRK.B"]) {
+            assert!(tree.contains_key(&format!("{directory}/")), "{directory}");
+            let mode = fs::metadata(folder.path().join(directory))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o7777, 0o755, "{directory}");
+        }
+        assert_eq!(tree["ml_models/m/v1/model.onnx"], b"onnx");
+        assert_eq!(tree["stock_data/historical/NVDA/NVDA.csv"], b"csv");
+        assert_eq!(tree[".stockpredictor/volume.json"], b"Ready true");
+        let after = fs::metadata(folder.path()).unwrap().permissions().mode();
+        assert_eq!(before, after, "the mount point itself is left alone");
+    }
+
+    #[test]
+    fn a_setup_stopped_after_any_step_is_finished_by_the_next_one() {
+        let expected = complete();
+        let count = plan(
+            &Found {
+                marker: None,
+                has_data: false,
+            },
+            &request(),
+            Uuid::nil(),
+            Timestamp::now(),
+        )
+        .len();
+        for stop in 0..count {
+            let folder = tempfile::tempdir().unwrap();
+            let layout = Layout::new(folder.path());
+            let mut first = None;
+            {
+                let (_locks, found) = begin(&layout).unwrap();
+                let steps = plan(&found, &request(), Uuid::new_v4(), Timestamp::now());
+                let mut report = Report {
+                    volume_id: Uuid::nil(),
+                    new_volume: true,
+                    resumed: false,
+                    directories: Vec::new(),
+                    files: Vec::new(),
+                };
+                for step in &steps[..stop] {
+                    execute(&layout, step, &mut report).unwrap();
+                    first = Some(report.volume_id);
+                }
+            }
+            let report = run(&layout, &request()).unwrap();
+            assert_eq!(report.resumed, stop > 0, "stopped after {stop} steps");
+            if let Some(id) = first {
+                assert_eq!(report.volume_id, id, "stopped after {stop} steps");
+            }
+            assert_eq!(tree(folder.path()), expected, "stopped after {stop} steps");
+        }
+    }
+
+    #[test]
+    fn a_setup_that_is_continued_without_samples_installs_those_it_began_with() {
+        for first in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let layout = Layout::new(folder.path());
+            run(
+                &layout,
+                &Request {
+                    wants_samples: first,
+                    ..request()
+                },
+            )
+            .unwrap();
+            fs::remove_dir_all(layout.join("stock_data")).unwrap();
+            let begun = Marker {
+                state: State::Installing,
+                ..Marker::read(&layout).unwrap().unwrap()
+            };
+            begun.write(&layout).unwrap();
+            run(
+                &layout,
+                &Request {
+                    wants_samples: !first,
+                    ..request()
+                },
+            )
+            .unwrap();
+            let sample = layout.join(SAMPLES[0].path);
+            assert_eq!(sample.exists(), first, "the marker decides");
+        }
+    }
+
+    #[test]
+    fn what_a_killed_setup_left_half_written_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        run(&layout, &request()).unwrap();
+        let begun = Marker {
+            state: State::Installing,
+            ..Marker::read(&layout).unwrap().unwrap()
+        };
+        let left = [
+            layout.state().join(".volume.json.host-1-0.partial"),
+            layout.join("ml_models/m/v1/.model.onnx.host-1-1.partial"),
+        ];
+        let foreign = layout.join("ml_models/m/v1/.mine.partial");
+        for path in left.iter().chain([&foreign]) {
+            fs::write(path, "half").unwrap();
+        }
+        run(&layout, &request()).unwrap();
+        assert!(left[0].exists(), "a ready volume may be in use");
+        begun.write(&layout).unwrap();
+        run(&layout, &request()).unwrap();
+        assert!(!left[0].exists() && !left[1].exists() && foreign.exists());
+    }
+
+    #[test]
+    fn a_second_setup_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        run(&layout, &request()).unwrap();
+        let before = tree(folder.path());
+        let report = run(&layout, &request()).unwrap();
+        assert!(!report.new_volume && report.directories.is_empty() && report.files.is_empty());
+        assert_eq!(tree(folder.path()), before);
+    }
+
+    #[test]
+    fn a_ready_volume_without_its_model_is_not_healed() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        run(&layout, &request()).unwrap();
+        fs::remove_dir_all(layout.join("ml_models/m")).unwrap();
+        run(&layout, &request()).unwrap();
+        assert!(!layout.join("ml_models/m").exists());
+    }
+
+    #[test]
+    fn nothing_is_installed_beside_data_that_is_already_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        fs::create_dir_all(folder.path().join("stock_data/historical/TSLA")).unwrap();
+        fs::write(
+            folder.path().join("stock_data/historical/TSLA/a.csv"),
+            "mine",
+        )
+        .unwrap();
+        let report = run(&layout, &request()).unwrap();
+        assert!(!report.new_volume && report.files.is_empty());
+        assert!(!layout.join("ml_models/m").exists());
+        assert_eq!(Marker::read(&layout).unwrap().unwrap().state, State::Ready);
+    }
+
+    #[test]
+    fn empty_directories_and_lost_and_found_are_not_data() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("lost+found")).unwrap();
+        fs::write(folder.path().join("lost+found/#12"), "x").unwrap();
+        fs::create_dir_all(folder.path().join("stock_data/historical/NVDA")).unwrap();
+        let report = run(&Layout::new(folder.path()), &request()).unwrap();
+        assert!(report.new_volume);
+        assert_eq!(report.files.len(), 3);
+    }
+
+    #[test]
+    fn a_file_where_a_directory_belongs_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("logs"), "x").unwrap();
+        let error = run(&Layout::new(folder.path()), &request()).unwrap_err();
+        assert!(matches!(error, SetupError::InTheWay { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_names_the_way_out() {
+        let layout = Layout::new("/data");
+        let denied = explain(
+            &layout,
+            Path::new("/data/logs"),
+            io::ErrorKind::PermissionDenied.into(),
+        );
+        assert!(
+            denied.to_string().contains("chown -R 1001:1001 /data"),
+            "{denied}"
+        );
+        assert!(denied.to_string().contains("fsGroup: 1001"), "{denied}");
+        let full = explain(
+            &layout,
+            Path::new("/data/logs"),
+            io::ErrorKind::StorageFull.into(),
+        );
+        assert!(matches!(full, SetupError::Full { .. }), "{full}");
+    }
+}
