@@ -1,0 +1,14 @@
+//! The program in the pod: trains a model, prepares the volume, serves predictions.
+//!
+//! In come files of the volume and HTTP requests; out go predictions. Nothing in
+//! this crate knows Kubernetes: the operator meets it in `contracts/` only.
+
+pub mod calendar;
+pub mod cli;
+pub mod feature;
+pub mod model;
+pub mod runtime;
+pub mod serve;
+pub mod settings;
+pub mod setup;
+pub mod train;

@@ -1,0 +1,232 @@
+//! `predictor serve`: from settings to a running service, and to its end.
+//!
+//! In come settings and the volume, out goes HTTP until SIGTERM. This module orders
+//! the start and the stop; the work is in the modules below it.
+
+pub mod api;
+pub mod cache;
+pub mod clock;
+mod connection;
+pub mod forecast;
+pub mod history;
+pub mod http;
+pub mod log;
+pub mod metric;
+pub mod model_slot;
+pub mod pool;
+pub mod problem;
+mod seen;
+pub mod state;
+pub mod stats;
+pub mod token;
+pub mod volume;
+pub mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context;
+use stockpredictor_storage::lock::{Mode, VolumeLock};
+use stockpredictor_storage::marker::{Marker, State};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use self::clock::Clock;
+use self::state::{Service, blocking};
+use crate::runtime;
+use crate::settings::{self, ServeFlags, Settings};
+
+/// How long a restore may hold the volume before serve gives up.
+const LOCK_PATIENCE: Duration = Duration::from_mins(1);
+/// How often the volume is looked at.
+const VOLUME_INTERVAL: Duration = Duration::from_secs(10);
+/// How long connections may take to end after the drain.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(4);
+/// How long the last files may take.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Options of `predictor serve`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  predictor serve --root ./persistent_data --symbols NVDA,TSLA --listen 127.0.0.1:8080
+  predictor serve --settings /etc/stockpredictor/settings.json
+  ML_PREDICTION_TTL=10m predictor serve --root ./persistent_data
+
+A flag wins over the environment, that over the settings file, that over the volume's config/ files, and those over the built-in value. GET /api/v1/stats shows each value with its source.")]
+pub struct Args {
+    #[command(flatten)]
+    flags: ServeFlags,
+    /// The settings file that the operator writes.
+    #[arg(long, env = "STOCKPREDICTOR_SETTINGS", value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Which events are logged, as in `info` or `warn,stockpredictor_predictor=debug`.
+    #[arg(long, env = "STOCKPREDICTOR_LOG", value_name = "FILTER", value_parser = log::parse_filter)]
+    log: Option<String>,
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let resolved = settings::resolve(&args.flags.0, &environment, args.settings.as_deref())?;
+    let settings = Settings::from_resolved(&resolved)?;
+    let _lock = open_volume(&settings)?;
+    runtime::init()?;
+    prepare_folders(&settings);
+    let _logs = log::start(&settings.logs, args.log.as_deref());
+    log::report_panics();
+    if !resolved.unknown.is_empty() {
+        warn!(
+            keys = resolved.unknown.join(","),
+            "config/persistent.env has keys that no setting has: correct them or take them out"
+        );
+    }
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(64)
+        .build()
+        .context("threads can't be started")?;
+    let result = tokio.block_on(serve(settings));
+    // A computation or file system that hangs must not keep the process from ending.
+    tokio.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+/// Takes the volume's lock and checks that setup has finished.
+fn open_volume(settings: &Settings) -> anyhow::Result<VolumeLock> {
+    let layout = &settings.layout;
+    let root = layout.root().display();
+    match Marker::read(layout)? {
+        Some(marker) if marker.state == State::Ready => {}
+        Some(_) => anyhow::bail!(
+            "the volume {root} was set up only in part: run `predictor storage setup --root {root}` again"
+        ),
+        None => anyhow::bail!(
+            "{root} is no volume of this program yet: run `predictor storage setup --root {root}` first"
+        ),
+    }
+    Ok(VolumeLock::take(
+        &layout.lock(),
+        Mode::Shared,
+        LOCK_PATIENCE,
+    )?)
+}
+
+/// Folders that settings name outside the tree; where they can't be made, the writes that need them say so.
+fn prepare_folders(settings: &Settings) {
+    for folder in [
+        settings.cache.path.join("predictions_cache"),
+        settings.predictions.join("daily"),
+        settings.logs.clone(),
+    ] {
+        if let Err(error) = std::fs::create_dir_all(&folder) {
+            eprintln!("warning: {} can't be made: {error}", folder.display());
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("signals can't be heard")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals can't be heard")?;
+    let sessions = pool::size();
+    let service = Arc::new(Service::new(
+        settings,
+        Clock::system(),
+        writer::RealDisk,
+        sessions,
+    )?);
+    for notice in service.model.notices() {
+        warn!("{notice}");
+    }
+    let listener = TcpListener::bind(service.settings.listen)
+        .await
+        .with_context(|| {
+            format!(
+                "{} can't be listened on: choose another --listen",
+                service.settings.listen
+            )
+        })?;
+    let address = listener
+        .local_addr()
+        .context("the listener has no address")?;
+    start_tasks(&service).await;
+    let cached = service.cache.load().await;
+    info!(
+        %address, sessions, cached, root = %service.volume.root().display(),
+        release = env!("CARGO_PKG_VERSION"), "listening"
+    );
+    let router = http::with_limits(api::router(Arc::clone(&service)), &service);
+    let stopping = Arc::clone(&service);
+    let stop = async move {
+        either(&mut terminate, &mut interrupt).await;
+        stopping.draining.store(true, Ordering::Relaxed);
+        info!(
+            seconds = stopping.settings.drain.as_secs(),
+            "not ready any more, answering what still comes"
+        );
+        // A second signal ends the drain.
+        let _ = tokio::time::timeout(
+            stopping.settings.drain,
+            either(&mut terminate, &mut interrupt),
+        )
+        .await;
+    };
+    http::serve(listener, router, stop, CONNECTION_PATIENCE).await;
+    let last = Arc::clone(&service);
+    let flushed = blocking(move || last.writer.flush(FLUSH_PATIENCE))
+        .await
+        .unwrap_or(false);
+    info!(flushed, "stopped");
+    Ok(())
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Looks at the volume once, then starts what runs beside the requests.
+async fn start_tasks(service: &Arc<Service>) {
+    let look = |service: &Arc<Service>| {
+        let service = Arc::clone(service);
+        blocking(move || service.volume.look())
+    };
+    let _ = look(service).await;
+    let watched = Arc::clone(service);
+    tokio::spawn(async move {
+        let mut known = None;
+        loop {
+            let failing = watched.volume.state().failing;
+            match &failing {
+                Some(failure) if known.as_ref() != Some(failure) => {
+                    error!(kind = failure.kind, reason = %failure.message, "the volume does not take all writes");
+                }
+                None if known.is_some() => info!("the volume takes writes again"),
+                _ => {}
+            }
+            known = failing;
+            tokio::time::sleep(VOLUME_INTERVAL).await;
+            let _ = look(&watched).await;
+        }
+    });
+    let loader = Arc::clone(service);
+    tokio::spawn(async move {
+        loop {
+            let refreshing = Arc::clone(&loader);
+            let _ = blocking(move || refreshing.refresh_model()).await;
+            tokio::time::sleep(loader.settings.model.check_interval).await;
+        }
+    });
+    let cleaner = Arc::clone(service);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(cleaner.settings.cache.cleanup_interval.duration()).await;
+            let removed = cleaner.cache.clean().await;
+            info!(removed, "removed files of expired cache entries");
+        }
+    });
+}
