@@ -1,0 +1,97 @@
+{{/* The name of the release's objects: the release's name, with the chart's unless that is in it. */}}
+{{- define "stockpredictor.fullname" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the Deployment and the Service select by. Predictors' NetworkPolicies admit the operator by the name label. */}}
+{{- define "stockpredictor.selector" -}}
+app.kubernetes.io/name: stockpredictor-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "stockpredictor.labels" -}}
+{{ include "stockpredictor.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: stockpredictor
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* An image of the values: repository with digest, else with tag, else with the release's version. */}}
+{{- define "stockpredictor.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ .image.tag | default .chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- define "stockpredictor.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ .Values.serviceAccount.name | default (include "stockpredictor.fullname" .) }}
+{{- else -}}
+{{ .Values.serviceAccount.name | default "default" }}
+{{- end -}}
+{{- end -}}
+
+{{/* What a container may do: nothing but run. It meets the `restricted` Pod Security Standard. */}}
+{{- define "stockpredictor.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "stockpredictor.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 1001
+runAsGroup: 1001
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* What the operator may do where it looks after StockPredictors. There is no rule for Secrets: it never reads any. */}}
+{{- define "stockpredictor.rules" -}}
+# It follows the objects that users write, and puts a finalizer on those whose claim is to go with them.
+- apiGroups: [stockpredictor.io]
+  resources: [stockpredictors]
+  verbs: [get, list, watch, patch]
+# It writes what it sees into their status, and nothing else there.
+- apiGroups: [stockpredictor.io]
+  resources: [stockpredictors/status]
+  verbs: [patch]
+# It keeps each predictor's account, settings and address as they should be. Accounts are created without a token.
+# `update`, here and below, replaces a child that somebody changed in such a way that no patch makes it valid again.
+- apiGroups: [""]
+  resources: [serviceaccounts, configmaps, services]
+  verbs: [get, list, watch, create, patch, update]
+# It makes and grows claims, and deletes one only when its StockPredictor says `deletionPolicy: Delete`.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch, delete]
+# It reads why a pod does not start (image, scheduling, crashes), to say so in the status.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# It runs predictors, replaces a Deployment that no patch repairs, and stops one whose claim is to be deleted.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, update, delete]
+# It admits only those to a predictor whom the chart and the object name, and replaces a policy that no patch repairs.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, update]
+# It keeps a node's drain from stopping all replicas at once, while there is more than one, and replaces a budget that no
+# patch repairs.
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, update, delete]
+# It tells what happened in Events, and counts repeated ones up.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
