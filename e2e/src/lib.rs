@@ -1,0 +1,14 @@
+//! What the tests on a real cluster share: a namespace of their own each,
+//! bounded waits, and the few calls that a user would make.
+//!
+//! The tests see the product from outside: custom resources in, Kubernetes
+//! objects and HTTP answers out. They may use `api/`, never the operator's or
+//! the predictor's code. They need KUBECONFIG, `kubectl` and `helm` on the
+//! PATH, `OPERATOR_IMAGE` and `PREDICTOR_IMAGE`; `make test-e2e` sets all of it.
+
+pub mod chart;
+pub mod command;
+pub mod sandbox;
+pub mod wait;
+
+pub use sandbox::{Sandbox, with_namespace};
