@@ -1,0 +1,100 @@
+# Every habit of this repository is a target; `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+ROOT ?= ./persistent_data
+SYMBOLS ?= NVDA,TSLA,AAPL
+LISTEN ?= 127.0.0.1:8080
+cluster := e2e/cluster/cluster.sh
+
+.PHONY: help
+help: ## List every target
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ The two commands
+.PHONY: demo
+demo: ## From nothing to real predictions: cluster, chart, example, three predictions
+	@scripts/demo.sh up
+
+.PHONY: test
+test: lint test-unit test-apiserver test-model test-e2e ## All tests, the cluster's too
+	@echo 'all tests passed'
+
+##@ Run
+.PHONY: demo-down
+demo-down: ## End the demo's cluster and remove its state
+	@scripts/demo.sh down
+
+.PHONY: serve
+serve: build ## The predictor alone on ROOT (default ./persistent_data), no cluster
+	@target/release/predictor storage setup --root $(ROOT) --samples
+	@target/release/predictor serve --root $(ROOT) --symbols $(SYMBOLS) --listen $(LISTEN)
+
+.PHONY: storage-setup
+storage-setup: build ## Create the volume's tree, default model and samples under ROOT
+	@target/release/predictor storage setup --root $(ROOT) --samples
+
+.PHONY: cluster-up
+cluster-up: ## A cluster without anything of ours (CLUSTER=local|kind|existing)
+	@$(cluster) up demo
+
+.PHONY: cluster-down
+cluster-down: ## End that cluster
+	@$(cluster) down demo
+
+##@ Build
+.PHONY: build
+build: packages onnxruntime ## Both binaries, optimised, into target/release
+	@# The whole workspace everywhere: one choice of features, so that dependencies are compiled once.
+	@cargo build --locked --release --workspace
+
+.PHONY: images
+images: build ## Both container images into target/images, with their sizes
+	@scripts/packages.sh buildah=buildah
+	@scripts/image.sh
+
+.PHONY: onnxruntime
+onnxruntime: ## The ONNX Runtime library, pinned by version and hash, where the binaries find it
+	@scripts/onnxruntime.sh
+
+.PHONY: packages
+packages:
+	@scripts/packages.sh cc=gcc python3=python3 pip3=python3-pip
+	@command -v cargo >/dev/null || { echo 'Rust is needed: install it by rustup (rust-toolchain.toml names the version)' >&2; exit 1; }
+
+.PHONY: crds
+crds: ## Regenerate crds/ and the API reference from api/
+	@scripts/generate.sh
+
+.PHONY: train
+train: build ## Train the default model anew on examples/data (OUT=folder)
+	@target/release/predictor train --data examples/data --symbols NVDA,TSLA,AAPL --out $(or $(OUT),target/model/nvda_lstm_model)
+
+##@ Check
+.PHONY: lint
+lint: packages onnxruntime ## fmt, clippy, cargo-deny, generated files unchanged, chart lint, shellcheck
+	@scripts/lint.sh
+
+.PHONY: test-unit
+test-unit: build ## Unit tests and tests of the binaries on a temp directory
+	@cargo test --locked --release --workspace
+
+.PHONY: test-apiserver
+test-apiserver: build ## Tests against a real kube-apiserver
+	@STOCKPREDICTOR_TOOLS=$$(e2e/cluster/tools.sh cluster | tail -n 1) \
+	  cargo test --locked --release --workspace --test apiserver --test process -- --ignored
+
+.PHONY: test-model
+test-model: build ## The service's numbers against Python's onnxruntime on the same files
+	@scripts/independent_check.sh target/release/predictor
+
+.PHONY: test-e2e
+test-e2e: images ## Tests on a real cluster (CLUSTER=local|kind|existing)
+	@scripts/e2e.sh
+
+.PHONY: clean
+clean: ## Remove build outputs (clusters: demo-down; the user's caches stay)
+	@rm -rf target

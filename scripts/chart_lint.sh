@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Checks the chart: its table of values, helm lint, and each set of values of
+# charts/stockpredictor/ci on a real API server, where namespaces enforce the
+# restricted Pod Security Standard; then the life of the definitions there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+chart=charts/stockpredictor
+fail() { printf 'chart: %s\n' "$*" >&2; exit 1; }
+
+if [ "${1:-}" != inside ]; then
+  python3 scripts/chart_values.py --check
+  tools=${STOCKPREDICTOR_TOOLS:-$(e2e/cluster/tools.sh cluster helm | tail -n 1)}
+  export STOCKPREDICTOR_TOOLS=$tools PATH=$tools:$PATH
+  # Helm's caches and settings of the user stay out of it.
+  home=$(mktemp -d)
+  trap 'rm -rf "$home"' EXIT
+  export HELM_CACHE_HOME=$home/cache HELM_CONFIG_HOME=$home/config HELM_DATA_HOME=$home/data
+  for values in "$chart"/ci/*.yaml; do
+    helm lint --strict --quiet "$chart" --values "$values"
+  done
+  for refused in concurrency=0 concurency=4 image.pullPolicy=Sometimes 'watchNamespaces={Upper}' image.digest=latest; do
+    ! helm template "$chart" --set "$refused" >/dev/null 2>&1 || fail "values.schema.json accepts $refused"
+  done
+  # The whole workspace, as everywhere: another choice of features would compile the dependencies again.
+  cargo build --locked --release --workspace --example with_apiserver
+  timeout 300 "${CARGO_TARGET_DIR:-target}/release/examples/with_apiserver" scripts/chart_lint.sh inside
+  exit
+fi
+
+# From here on KUBECONFIG is that of an empty API server without controllers.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+quietly() { "$@" >"$log" 2>&1 || { cat "$log" >&2; fail "this failed: $*"; }; }
+refuses() { # TEXT COMMAND…: the command must fail and say TEXT
+  local text=$1
+  shift
+  if "$@" >"$log" 2>&1; then fail "this should have been refused: $*"; fi
+  grep -qF -- "$text" "$log" || { cat "$log" >&2; fail "'$text' is missing in the answer to: $*"; }
+}
+may() { [ "$(kubectl auth can-i "$@" --as system:serviceaccount:sys:stockpredictor 2>/dev/null)" = yes ]; }
+install() { quietly helm upgrade --install stockpredictor "$chart" --namespace sys "$@"; }
+uninstall() { quietly helm uninstall stockpredictor --namespace sys; }
+crd=stockpredictors.stockpredictor.io
+
+for namespace in sys a b; do
+  quietly kubectl create namespace "$namespace"
+  quietly kubectl label namespace "$namespace" pod-security.kubernetes.io/{enforce,warn}=restricted
+done
+
+for values in "$chart"/ci/*.yaml; do
+  helm template stockpredictor "$chart" --namespace sys --values "$values" |
+    kubectl apply --server-side --dry-run=server --warnings-as-errors -f - >"$log" 2>&1 ||
+    { cat "$log" >&2; fail "the API server refuses the objects of $values"; }
+done
+
+# Definitions by kubectl first; then a release that leaves them alone, and one that takes them over.
+quietly kubectl apply -f crds/
+refuses 'exists and cannot be imported' helm install stockpredictor "$chart" --namespace sys
+install --set crds.install=false
+may list stockpredictors --all-namespaces || fail 'the operator may not list StockPredictors'
+! may get secrets --namespace a || fail 'the operator may read Secrets'
+! may delete stockpredictors --namespace a || fail 'the operator may delete StockPredictors'
+uninstall
+install --take-ownership --force-conflicts
+quietly kubectl wait --for=condition=Established --timeout=30s "crd/$crd"
+quietly kubectl apply -f examples/stockpredictor.yaml --namespace a
+[ "$(kubectl get crd $crd -o 'jsonpath={.metadata.labels.app\.kubernetes\.io/managed-by}')" = Helm ] ||
+  fail 'the release did not take the definitions over'
+
+# Neither switching them off nor an uninstall may take the definitions, and every object with them.
+install --set crds.install=false
+quietly kubectl get sp/nvda --namespace a
+install
+uninstall
+quietly kubectl get sp/nvda --namespace a
+
+# Only the named namespaces.
+install --values "$chart/ci/namespaces.yaml"
+may list stockpredictors --namespace a || fail 'the operator may not list StockPredictors in a'
+! may list stockpredictors --namespace sys || fail 'the operator may look into namespaces that watchNamespaces does not name'
+! may list stockpredictors --all-namespaces || fail 'watchNamespaces is set, and the operator may still look everywhere'
+uninstall
+[ -z "$(kubectl get clusterroles,clusterrolebindings -o name | grep stockpredictor || true)" ] ||
+  fail 'an uninstall leaves cluster roles behind'
