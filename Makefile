@@ -20,6 +20,7 @@ demo: ## From nothing to real predictions: cluster, chart, example, three predic
 	@scripts/demo.sh up
 
 .PHONY: test
+test: export BUILD_TARGETS := --all-targets
 test: lint test-unit test-apiserver test-model test-e2e ## All tests, the cluster's too
 	@echo 'all tests passed'
 
@@ -49,7 +50,7 @@ cluster-down: ## End that cluster
 .PHONY: build
 build: packages onnxruntime ## Both binaries, optimised, into target/release
 	@# The whole workspace everywhere: one choice of features, so that dependencies are compiled once.
-	@cargo build --locked --release --workspace
+	@cargo build --locked --release --workspace $(BUILD_TARGETS)
 
 .PHONY: images
 images: build ## Both container images into target/images, with their sizes
