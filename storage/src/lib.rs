@@ -3,13 +3,17 @@
 //! In come a root directory and files; out go files of the layout that the guide
 //! promises. Kubernetes, HTTP and ONNX are unknown here.
 
+pub mod archive;
 pub mod atomic;
+pub mod destination;
 pub mod history;
 pub mod layout;
 pub mod lock;
 pub mod marker;
 pub mod period;
 pub mod permission;
+pub mod progress;
 pub mod setup;
+pub mod snapshot;
 pub mod space;
 pub mod symbol;
