@@ -160,9 +160,9 @@ impl Walk {
                 }));
             }
         };
-        let found = frame
-            .open(self.root.as_fd())
-            .and_then(|directory| look(directory, frame.names.last()));
+        let name = frame.names.last();
+        let found = open_again(&mut frame.directory, frame.path.as_ref(), self.root.as_fd())
+            .and_then(|directory| look(directory, name));
         match found {
             Ok((status, target)) => Some(self.visit(path, category, status, target)),
             Err(error) if is_gone(&error) => Some(None),
@@ -216,7 +216,7 @@ impl Walk {
             return Ok(());
         };
         let directory = rustix::fs::openat(
-            frame.open(root)?,
+            open_again(&mut frame.directory, frame.path.as_ref(), root)?,
             OsStr::from_bytes(path.name()),
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
             Mode::empty(),
@@ -249,19 +249,21 @@ impl Iterator for Walk {
     }
 }
 
-impl Frame {
-    /// The directory, opened again where it was closed.
-    fn open(&mut self, root: BorrowedFd<'_>) -> io::Result<BorrowedFd<'_>> {
-        if self.directory.is_none()
-            && let Some(path) = &self.path
-        {
-            self.directory = Some(open_beneath(root, path, OFlags::DIRECTORY)?);
-        }
-        self.directory
-            .as_ref()
-            .map(AsFd::as_fd)
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+/// A directory of the walk, opened again where it was closed.
+fn open_again<'d>(
+    directory: &'d mut Option<OwnedFd>,
+    path: Option<&RelativePath>,
+    root: BorrowedFd<'_>,
+) -> io::Result<BorrowedFd<'d>> {
+    if directory.is_none()
+        && let Some(path) = path
+    {
+        *directory = Some(open_beneath(root, path, OFlags::DIRECTORY)?);
     }
+    directory
+        .as_ref()
+        .map(AsFd::as_fd)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
 impl Names {

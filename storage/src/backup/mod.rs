@@ -64,7 +64,7 @@ pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
 const DAY: i64 = 86_400;
 
 /// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// The volume.
     pub layout: Layout,
@@ -471,8 +471,8 @@ const fn kind(base: Option<&Base>) -> Kind {
 }
 
 /// Hands in everything; the inner error is that of the base's manifest.
-fn store<'a, W, B>(
-    mut coordinator: Coordinator<'_, '_, 'a>,
+fn store<'scope, 'a: 'scope, W, B>(
+    mut coordinator: Coordinator<'_, 'scope, 'a>,
     header: Vec<u8>,
     plans: Merge<W, B>,
 ) -> Result<Result<u64, String>, Failed>

@@ -88,6 +88,7 @@ impl<E, W: Iterator<Item = Found>, B: Iterator<Item = Result<Entry, E>>> Merge<W
     }
 
     fn step(&mut self) -> Result<Option<Plan>, E> {
+        let is_walked = self.walk.peek().is_none();
         let path = match self.walk.peek() {
             None | Some(Found::Unnameable { .. }) => None,
             Some(Found::Item(Item { path, .. }) | Found::Unreadable { path, .. }) => Some(path),
@@ -102,7 +103,7 @@ impl<E, W: Iterator<Item = Found>, B: Iterator<Item = Result<Entry, E>>> Merge<W
         };
         let is_base_first = match (path, base) {
             (Some(path), Some(base)) => base < path,
-            (None, Some(_)) => self.walk.peek().is_none(),
+            (None, Some(_)) => is_walked,
             (_, None) => false,
         };
         let is_same = path.is_some() && path == base;
