@@ -5,7 +5,10 @@
 
 pub mod archive;
 pub mod atomic;
+pub mod chain;
+pub mod decrypt;
 pub mod destination;
+pub mod extract;
 pub mod history;
 pub mod layout;
 pub mod lock;
@@ -17,3 +20,4 @@ pub mod setup;
 pub mod snapshot;
 pub mod space;
 pub mod symbol;
+pub mod verify;
