@@ -59,6 +59,7 @@ struct Pax {
     target: Option<Vec<u8>>,
     mtime: Option<Time>,
     size: Option<u64>,
+    is_binary: bool,
 }
 
 impl TarEntry {
@@ -237,6 +238,8 @@ impl Pax {
                         .ok_or_else(|| refused("a PAX time is no decimal number"))?;
                     pax.mtime.replace(time).is_none()
                 }
+                // The names are bytes; the only charset that is written says so.
+                b"hdrcharset" if value == b"BINARY" => !std::mem::replace(&mut pax.is_binary, true),
                 b"size" => {
                     let size =
                         decimal(value).ok_or_else(|| refused("a PAX size is no decimal number"))?;
