@@ -6,8 +6,11 @@
 pub mod archive;
 pub mod atomic;
 pub mod backup;
+pub mod chain;
+pub mod decrypt;
 pub mod destination;
 pub mod encrypt;
+pub mod extract;
 pub mod guard;
 pub mod history;
 pub mod layout;
@@ -20,4 +23,5 @@ pub mod setup;
 pub mod snapshot;
 pub mod space;
 pub mod symbol;
+pub mod verify;
 pub mod walk;

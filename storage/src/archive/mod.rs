@@ -6,8 +6,11 @@
 pub mod category;
 pub mod digest;
 pub mod header;
+pub(crate) mod listing;
 pub mod manifest;
 pub mod member;
 pub mod meta;
 pub mod name;
 pub mod path;
+pub mod reader;
+pub(crate) mod tar_entry;
