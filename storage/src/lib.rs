@@ -19,6 +19,7 @@ pub mod marker;
 pub mod period;
 pub mod permission;
 pub mod progress;
+pub mod restore;
 pub mod setup;
 pub mod snapshot;
 pub mod space;

@@ -1,0 +1,32 @@
+//! Restoring in place: the old state or the new one, never a mixture, whenever the process is killed.
+//!
+//! In come a [`Snapshot`](crate::snapshot::Snapshot) and a volume. The steps: compare ([`compare`]) and check
+//! ([`preflight`]), unpack beside the old state ([`prepare`]), rename name by name under a durable journal
+//! ([`switch`]), then drop the old state ([`commit`]) or bring it back ([`undo`]); [`run`] does all of them.
+//! Every command begins with [`settle`] or [`enter`], which finish or undo what was cut off.
+
+mod check;
+mod directory;
+mod error;
+mod gate;
+mod journal;
+mod merge;
+mod owner;
+mod plan;
+mod preflight;
+mod settle;
+mod steps;
+mod switch;
+mod tree;
+mod volume;
+
+pub use check::{Checker, NoCheck};
+pub use directory::{to_directory, to_directory_gated};
+pub use error::{JournalError, RestoreError};
+pub use gate::{Gate, Open};
+pub use journal::{Item, Journal, State};
+pub use plan::{Changes, MERGED, Plan, compare};
+pub use preflight::preflight;
+pub use settle::{Access, AllowSwitched, Ending, Settled, enter, settle, settle_volume};
+pub use steps::{Outcome, Report, Request, commit, prepare, run, switch, undo};
+pub use volume::{PATIENCE, Volume};

@@ -1,0 +1,427 @@
+//! Walking, moving and removing trees by directory descriptors, never following a link nor leaving a file system.
+//!
+//! In come descriptors and names of one component; out come what lies there and changed directories. Memory is
+//! that of the largest directory's names.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::gate::Gate;
+use crate::archive::manifest::Time;
+use crate::archive::path::RelativePath;
+
+/// Deeper directories are moved up before they are removed, so that few descriptors are open.
+const MAX_REMOVAL_DEPTH: usize = 64;
+/// Names that a removal holds per directory.
+const REMOVAL_BATCH: usize = 1024;
+
+/// What lies at a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) kind: FileType,
+    pub(super) size: u64,
+    pub(super) mtime: Time,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+impl Node {
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind == FileType::Directory
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        self.kind == FileType::RegularFile
+    }
+}
+
+pub(super) fn os(name: &[u8]) -> &OsStr {
+    OsStr::from_bytes(name)
+}
+
+/// Opens a directory that an operator named; links on the way there are theirs.
+pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// Opens a directory right below `parent`; a link or a mount point is an error.
+pub(super) fn open_child(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    open_entry(parent, name, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// Opens a regular file right below `parent` for reading.
+pub(super) fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
+    // Without NONBLOCK opening a FIFO would wait for its writer.
+    Ok(open_entry(parent, name, OFlags::RDONLY | OFlags::NONBLOCK)?.into())
+}
+
+fn open_entry(parent: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    match rustix::fs::openat2(parent, os(name), flags, Mode::empty(), resolve) {
+        Ok(opened) => Ok(opened),
+        // Some sandboxes have no openat2; a single name can't lead out, only to another file system.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let opened = rustix::fs::openat(parent, os(name), flags, Mode::empty())?;
+            let device = |fd| rustix::fs::fstat(fd).map(|stat| stat.st_dev);
+            if device(parent)? == device(opened.as_fd())? {
+                Ok(opened)
+            } else {
+                Err(Errno::XDEV.into())
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What lies at `name`, links not followed; `None` when nothing does.
+pub(super) fn look(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Node>> {
+    match rustix::fs::statat(parent, os(name), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(node_of(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What an open descriptor is.
+pub(super) fn look_at(fd: BorrowedFd<'_>) -> io::Result<Node> {
+    Ok(node_of(&rustix::fs::fstat(fd)?))
+}
+
+// The fields' types differ between architectures.
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::useless_conversion,
+    reason = "not everywhere"
+)]
+fn node_of(stat: &rustix::fs::Stat) -> Node {
+    Node {
+        kind: FileType::from_raw_mode(stat.st_mode),
+        size: u64::try_from(stat.st_size).unwrap_or_default(),
+        mtime: Time {
+            seconds: stat.st_mtime as i64,
+            nanoseconds: stat.st_mtime_nsec as u32,
+        },
+        mode: stat.st_mode as u32 & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        device: stat.st_dev as u64,
+        inode: stat.st_ino as u64,
+    }
+}
+
+/// The names in a directory, at most `limit`, in no order.
+pub(super) fn some_names(directory: BorrowedFd<'_>, limit: usize) -> io::Result<Vec<Box<[u8]>>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.into());
+            if names.len() >= limit {
+                break;
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// The names in a directory, sorted as bytes.
+pub(super) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<Box<[u8]>>> {
+    let mut names = some_names(directory, usize::MAX)?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Moves an entry to a name that is free.
+pub(super) fn rename(
+    from: BorrowedFd<'_>,
+    name: &[u8],
+    to: BorrowedFd<'_>,
+    new_name: &[u8],
+) -> io::Result<()> {
+    match rustix::fs::renameat_with(from, os(name), to, os(new_name), RenameFlags::NOREPLACE) {
+        // NFS and some others can't refuse to replace.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            if look(to, new_name)?.is_some() {
+                return Err(Errno::EXIST.into());
+            }
+            Ok(rustix::fs::renameat(from, os(name), to, os(new_name))?)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Makes a directory, or finds it there, and opens it.
+pub(super) fn make_directory(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    mode: u32,
+) -> io::Result<OwnedFd> {
+    match rustix::fs::mkdirat(parent, os(name), Mode::from_raw_mode(0o700)) {
+        Ok(()) => {
+            let made = open_child(parent, name)?;
+            rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))?;
+            Ok(made)
+        }
+        Err(Errno::EXIST) => open_child(parent, name),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Changes the mode of whatever `name` is, but never of what a link points to.
+pub(super) fn change_mode(parent: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(parent, os(name), flags, Mode::empty())?;
+    if look_at(opened.as_fd())?.kind == FileType::Symlink {
+        return Err(Errno::LOOP.into());
+    }
+    // The kernel resolves this name to the very inode that was opened.
+    let exact = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    Ok(rustix::fs::chmod(exact, Mode::from_raw_mode(mode))?)
+}
+
+/// A walk in the order of [`RelativePath`]: a directory, then what is in it.
+pub(super) struct Walk {
+    frames: Vec<Frame>,
+    /// The directory that was told last and is entered next.
+    pending: Option<Box<[u8]>>,
+    current: Option<RelativePath>,
+}
+
+struct Frame {
+    directory: OwnedFd,
+    path: Option<RelativePath>,
+    names: std::vec::IntoIter<Box<[u8]>>,
+}
+
+impl Walk {
+    /// Walks through what lies below `root` under the top-level names that `wanted` says.
+    pub(super) fn new(root: OwnedFd, wanted: &dyn Fn(&[u8]) -> bool) -> io::Result<Self> {
+        let mut names = names(root.as_fd())?;
+        names.retain(|name| wanted(name));
+        let frame = Frame {
+            directory: root,
+            path: None,
+            names: names.into_iter(),
+        };
+        Ok(Self {
+            frames: vec![frame],
+            pending: None,
+            current: None,
+        })
+    }
+
+    /// The next entry; what vanished meanwhile is left out.
+    pub(super) fn next(&mut self) -> io::Result<Option<(RelativePath, Node)>> {
+        self.enter()?;
+        while let Some(frame) = self.frames.last_mut() {
+            let Some(name) = frame.names.next() else {
+                self.frames.pop();
+                continue;
+            };
+            let path = match &frame.path {
+                Some(parent) => parent.child(&name),
+                None => RelativePath::new(&*name),
+            };
+            let path =
+                path.map_err(|error| io::Error::new(io::ErrorKind::InvalidFilename, error))?;
+            let Some(node) = look(frame.directory.as_fd(), &name)? else {
+                continue;
+            };
+            if node.is_directory() {
+                self.pending = Some(name);
+            }
+            self.current = Some(path.clone());
+            return Ok(Some((path, node)));
+        }
+        Ok(None)
+    }
+
+    /// Leaves out what is in the directory that was told last.
+    pub(super) fn skip(&mut self) {
+        self.pending = None;
+    }
+
+    /// The directory in which the entry lies that was told last; `None` before the first and after the last.
+    pub(super) fn directory(&self) -> Option<BorrowedFd<'_>> {
+        self.frames.last().map(|frame| frame.directory.as_fd())
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
+        let (Some(name), Some(frame)) = (self.pending.take(), self.frames.last()) else {
+            return Ok(());
+        };
+        let shown = |error: io::Error| {
+            let path = self.current.as_ref().map(ToString::to_string);
+            io::Error::new(
+                error.kind(),
+                format!("{}: {error}", path.unwrap_or_default()),
+            )
+        };
+        let directory = match open_child(frame.directory.as_fd(), &name) {
+            Ok(directory) => directory,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(shown(error)),
+        };
+        let names = names(directory.as_fd()).map_err(shown)?;
+        self.frames.push(Frame {
+            directory,
+            path: self.current.clone(),
+            names: names.into_iter(),
+        });
+        Ok(())
+    }
+}
+
+/// Removes `name` and everything below it; nothing there is no error.
+///
+/// A mount point below it is an error, and what is mounted there is left alone.
+pub(super) fn remove(parent: BorrowedFd<'_>, name: &[u8], gate: &dyn Gate) -> io::Result<()> {
+    let Some(top) = look(parent, name)? else {
+        return Ok(());
+    };
+    if !top.is_directory() {
+        gate.pass("remove a file")?;
+        return Ok(rustix::fs::unlinkat(parent, os(name), AtFlags::empty())?);
+    }
+    let mut moved = 0_u64;
+    let mut frames = vec![Removal::open(parent, name)?];
+    loop {
+        let depth = frames.len();
+        let Some(frame) = frames.last_mut() else {
+            return Ok(());
+        };
+        if frame.names.is_empty() {
+            frame.names = some_names(frame.directory.as_fd(), REMOVAL_BATCH)?;
+        }
+        let Some(child) = frame.names.pop() else {
+            let Some(done) = frames.pop() else {
+                return Ok(());
+            };
+            let above = frames
+                .last()
+                .map_or(parent, |above| above.directory.as_fd());
+            gate.pass("remove a directory")?;
+            rustix::fs::unlinkat(above, os(&done.name), AtFlags::REMOVEDIR)?;
+            continue;
+        };
+        let directory = frame.directory.as_fd();
+        let Some(node) = look(directory, &child)? else {
+            continue;
+        };
+        if !node.is_directory() {
+            gate.pass("remove a file")?;
+            rustix::fs::unlinkat(directory, os(&child), AtFlags::empty())?;
+        } else if depth < MAX_REMOVAL_DEPTH {
+            let inner = Removal::open(directory, &child)?;
+            frames.push(inner);
+        } else {
+            gate.pass("move a deep directory up")?;
+            let top = frames.first().map_or(parent, |top| top.directory.as_fd());
+            let directory = frames.last().map_or(parent, |last| last.directory.as_fd());
+            moved = move_up(directory, &child, top, moved)?;
+        }
+    }
+}
+
+/// A directory that is being removed.
+struct Removal {
+    directory: OwnedFd,
+    name: Box<[u8]>,
+    names: Vec<Box<[u8]>>,
+}
+
+impl Removal {
+    fn open(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Self> {
+        let directory = match open_child(parent, name) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                change_mode(parent, name, 0o700)?;
+                open_child(parent, name)?
+            }
+            opened => opened?,
+        };
+        let node = look_at(directory.as_fd())?;
+        if node.mode & 0o300 != 0o300 {
+            rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o700))?;
+        }
+        Ok(Self {
+            directory,
+            name: name.into(),
+            names: Vec::new(),
+        })
+    }
+}
+
+/// Gives a deep directory a free name at the top; a killed removal may have left some there.
+fn move_up(
+    from: BorrowedFd<'_>,
+    name: &[u8],
+    top: BorrowedFd<'_>,
+    mut number: u64,
+) -> io::Result<u64> {
+    loop {
+        number += 1;
+        match rename(from, name, top, format!("deep-{number}").as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => return result.map(|()| number),
+        }
+    }
+}
+
+/// Opens a directory some levels below; `None` where there is none.
+pub(super) fn open_below(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
+    let mut current: Option<OwnedFd> = None;
+    for name in path.split('/') {
+        let parent = current.as_ref().map_or(root, AsFd::as_fd);
+        match look(parent, name.as_bytes())? {
+            Some(node) if node.is_directory() => {
+                current = Some(open_child(parent, name.as_bytes())?);
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(current)
+}
+
+/// Finds the directories in which sorted entries lie; each is opened once.
+pub(super) struct Parents {
+    base: OwnedFd,
+    last: Option<(RelativePath, OwnedFd)>,
+}
+
+impl Parents {
+    pub(super) fn below(base: OwnedFd) -> Self {
+        Self { base, last: None }
+    }
+
+    /// The directory in which `path` lies.
+    pub(super) fn of(&mut self, path: &RelativePath) -> io::Result<BorrowedFd<'_>> {
+        let Some(parent) = path.parent() else {
+            return Ok(self.base.as_fd());
+        };
+        if self.last.as_ref().is_none_or(|(last, _)| *last != parent) {
+            let mut current: Option<OwnedFd> = None;
+            for name in parent.components() {
+                let above = current.as_ref().map_or(self.base.as_fd(), AsFd::as_fd);
+                current = Some(open_child(above, name)?);
+            }
+            self.last = current.map(|directory| (parent, directory));
+        }
+        Ok(self
+            .last
+            .as_ref()
+            .map_or(self.base.as_fd(), |(_, directory)| directory.as_fd()))
+    }
+}
