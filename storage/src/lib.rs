@@ -5,9 +5,12 @@
 
 pub mod archive;
 pub mod atomic;
+pub mod cleanup;
+pub mod descriptor;
 pub mod destination;
 pub mod history;
 pub mod layout;
+pub mod list_files;
 pub mod lock;
 pub mod marker;
 pub mod period;
