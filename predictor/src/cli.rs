@@ -4,7 +4,8 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{serve, setup, train};
+use crate::storage_command::{self, Outcome, StorageCommand};
+use crate::{serve, train};
 
 /// Predicts the next session's price from past sessions, with an LSTM in ONNX Runtime.
 #[derive(Debug, Parser)]
@@ -34,21 +35,15 @@ pub enum Command {
     },
 }
 
-/// What can be done with the volume.
-#[derive(Debug, Subcommand)]
-pub enum StorageCommand {
-    /// Make the directory tree; put model and samples on an empty volume.
-    Setup(setup::Args),
-}
-
 /// Does what the command line asks for.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
+pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
-        Command::Serve(args) => serve::run(&args),
-        Command::Train(args) => Ok(train::run(&args)?),
-        Command::Storage {
-            command: StorageCommand::Setup(args),
-        } => setup::run(&args),
+        Command::Serve(args) => serve::run(&args).map(|()| Outcome::Done),
+        Command::Train(args) => {
+            train::run(&args)?;
+            Ok(Outcome::Done)
+        }
+        Command::Storage { command } => storage_command::run(&command),
     }
 }
 

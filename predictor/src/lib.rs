@@ -10,5 +10,5 @@ pub mod model;
 pub mod runtime;
 pub mod serve;
 pub mod settings;
-pub mod setup;
+pub mod storage_command;
 pub mod train;

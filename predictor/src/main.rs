@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use stockpredictor_predictor::cli::{self, Cli};
+use stockpredictor_predictor::storage_command::Outcome;
 
 fn main() -> ExitCode {
     match cli::run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(outcome) => outcome.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            Outcome::Failed.into()
         }
     }
 }

@@ -15,6 +15,8 @@ pub const FILE_MODE: u32 = 0o644;
 pub const DIRECTORY_MODE: u32 = 0o755;
 /// How names of files that are still being written end.
 const UNFINISHED: &str = ".partial";
+/// How names of directories end that are still being filled; [`is_unfinished`] holds for them, too.
+pub const UNFINISHED_DIRECTORY: &str = ".folder.partial";
 
 /// Temp file, fsync, rename, fsync of the directory.
 pub fn write_durable(path: &Path, bytes: &[u8]) -> io::Result<()> {

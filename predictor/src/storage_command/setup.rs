@@ -5,11 +5,12 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use include_dir::{Dir, DirEntry, include_dir};
 use serde::Serialize;
 use stockpredictor_storage::{permission, setup as volume};
 
+use super::exit::Outcome;
+use super::output::Output;
 use crate::settings::{self, Settings, SetupFlags};
 
 static DEFAULT_MODEL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/default_model");
@@ -45,15 +46,6 @@ pub struct Args {
     output: Output,
 }
 
-/// How a command reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Lines for people.
-    Text,
-    /// One JSON document.
-    Json,
-}
-
 #[derive(Serialize)]
 struct Report {
     root: PathBuf,
@@ -63,7 +55,7 @@ struct Report {
 }
 
 /// Prepares the volume.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let environment = |name: &str| std::env::var(name).ok();
     let resolved = settings::resolve(&args.flags.0, &environment, args.settings.as_deref())?;
     let settings = Settings::from_resolved(&resolved)?;
@@ -87,11 +79,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         volume: done,
         permissions,
     };
-    match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        Output::Text => print!("{}", text(&report)),
-    }
-    Ok(())
+    args.output.print(&report, || text(&report))?;
+    let failed = report.permissions.as_ref();
+    let failed = failed.is_some_and(|permissions| !permissions.failed.is_empty());
+    Ok(Outcome::with_warnings(failed))
 }
 
 /// A path relative to the root and what goes there.

@@ -1,0 +1,56 @@
+//! `predictor storage …`: one module a command, and what they share.
+//!
+//! In come parsed arguments, out goes an [`Outcome`]. The work is in the storage crate; here settings and files
+//! become its requests, and its reports become lines for people or JSON.
+
+mod exit;
+mod output;
+mod progress;
+mod setup;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use stockpredictor_storage::layout::Layout;
+
+pub use exit::Outcome;
+pub use output::Output;
+
+/// Where the volume is when nobody says otherwise.
+const DEFAULT_ROOT: &str = "/app/persistent_data";
+
+/// What can be done with the volume.
+#[derive(Debug, Subcommand)]
+pub enum StorageCommand {
+    /// Make the directory tree; put model and samples on an empty volume; repair owners and modes.
+    Setup(setup::Args),
+}
+
+/// Does what the command line asks for.
+pub fn run(command: &StorageCommand) -> anyhow::Result<Outcome> {
+    match command {
+        StorageCommand::Setup(args) => setup::run(args),
+    }
+}
+
+/// Options that every command has which needs no settings.
+#[derive(Clone, Debug, clap::Args)]
+struct Common {
+    /// The volume's mount point.
+    #[arg(long, env = "STOCKPREDICTOR_ROOT", value_name = "DIR", default_value = DEFAULT_ROOT)]
+    root: PathBuf,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+impl Common {
+    /// The volume; an empty environment variable counts as not set.
+    fn layout(&self) -> Layout {
+        if self.root.as_os_str().is_empty() {
+            Layout::new(DEFAULT_ROOT)
+        } else {
+            Layout::new(&self.root)
+        }
+    }
+}
