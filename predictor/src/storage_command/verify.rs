@@ -1,0 +1,281 @@
+//! `predictor storage verify`: how good an archive is, and which file is wrong.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use jiff::Timestamp;
+use serde::Serialize;
+use stockpredictor_storage::archive::digest::Digest;
+use stockpredictor_storage::archive::meta::{Level, MAX_META, Meta, Verification};
+use stockpredictor_storage::archive::name::ArchiveName;
+use stockpredictor_storage::catalog::Catalog;
+use stockpredictor_storage::decrypt::Identity;
+use stockpredictor_storage::destination::Destination;
+use stockpredictor_storage::known::Known;
+use stockpredictor_storage::progress::Progress;
+use stockpredictor_storage::restore::AllowSwitched;
+use stockpredictor_storage::select::Wanted;
+use stockpredictor_storage::verify::{self, Prover, Request};
+
+use super::list::level_name;
+use super::output::{grouped, human_bytes};
+use super::place::{self, StoreArgs};
+use super::{Common, Outcome, progress, prove, settle};
+
+/// Options of `predictor storage verify`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  predictor storage verify stock_prediction_backup_20250801_120000.tar.gz
+  predictor storage verify --all --from s3://bucket/prefix --level stored
+  predictor storage verify ./archive.tar.gz.age --identity key.txt --level proven
+
+Levels: stored (the bytes are those that were written), readable (decrypted and unpacked, every file's hash is right),
+proven (restored to a scratch folder, where the models give their golden predictions).
+Exit codes: 0 the level was reached, 1 it was not, 2 usage, 3 reached, with something to look at.")]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Name of a backup, `latest`, or the path of an archive
+    #[arg(value_name = "FILE|NAME", required_unless_present = "all")]
+    target: Option<String>,
+    /// Every archive that is there
+    #[arg(long, conflicts_with = "target")]
+    all: bool,
+    /// Where the archive lies: a folder or an URL. Without it: the volume's backups/
+    #[arg(long, env = "STOCKPREDICTOR_BACKUP_FROM", value_name = "DIR|URL")]
+    from: Option<String>,
+    /// How far to go; without it: readable, or stored for an encrypted archive without identity
+    #[arg(long, value_enum)]
+    level: Option<Wish>,
+    /// File with the private key of an encrypted archive
+    #[arg(long, env = "STOCKPREDICTOR_IDENTITY", value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// The SHA-256 that the archive must have
+    #[arg(long, value_name = "SHA256", conflicts_with = "all")]
+    sha256: Option<Digest>,
+    /// Where to restore to for `proven`; without it: the system's folder for temporary files
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// A level, as an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Wish {
+    /// The bytes are those that were written
+    Stored,
+    /// Every file's hash is right
+    Readable,
+    /// The models give their golden predictions
+    Proven,
+}
+
+impl From<Wish> for Level {
+    fn from(wish: Wish) -> Self {
+        match wish {
+            Wish::Stored => Self::Stored,
+            Wish::Readable => Self::Readable,
+            Wish::Proven => Self::Proven,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    archives: Vec<Row>,
+}
+
+/// What was found about one archive.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    name: String,
+    wanted: Level,
+    level: Option<Level>,
+    is_good: bool,
+    is_attested: bool,
+    files: u64,
+    bytes: u64,
+    sha256: Option<Digest>,
+    problems: Vec<String>,
+    notes: Vec<String>,
+}
+
+/// Verifies archives.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let layout = args.common.layout();
+    settle::first(&layout, AllowSwitched::Yes)?;
+    let identities = match &args.identity {
+        Some(path) => Identity::read_file(path)?,
+        None => Vec::new(),
+    };
+    let from = args.from.clone().unwrap_or_else(|| place::own_backups(&layout));
+    let (destination, names) = targets(args, &from)?;
+    let known = place::known(&layout)?;
+    let watch = progress::watch(args.common.output);
+    let mut archives = Vec::new();
+    for name in names {
+        let job = Job {
+            args,
+            destination: destination.as_ref(),
+            identities: &identities,
+            known: &known,
+            watch: &*watch,
+        };
+        archives.push(job.verify(&name)?);
+    }
+    drop(watch);
+    let report = Report { archives };
+    args.common.output.print(&report, || text(&report))?;
+    let worst = |row: &Row| match (row.is_good, row.notes.is_empty()) {
+        (false, _) => Outcome::Failed,
+        (true, false) => Outcome::Warnings,
+        (true, true) => Outcome::Done,
+    };
+    let outcomes: Vec<_> = report.archives.iter().map(worst).collect();
+    Ok(if outcomes.contains(&Outcome::Failed) {
+        Outcome::Failed
+    } else {
+        Outcome::with_warnings(outcomes.contains(&Outcome::Warnings))
+    })
+}
+
+/// The destination, and the names of the archives to look at.
+fn targets(args: &Args, from: &str) -> anyhow::Result<(Box<dyn Destination>, Vec<String>)> {
+    let Some(target) = &args.target else {
+        let destination = args.store.open(from)?;
+        let catalog = Catalog::read(destination.as_ref())?;
+        let there = catalog.records.iter().filter(|record| record.size.is_some());
+        let names: Vec<_> = there.map(|record| record.name.to_string()).collect();
+        if names.is_empty() {
+            bail!("there are no backups in {}", destination.label());
+        }
+        return Ok((destination, names));
+    };
+    match Wanted::parse(target) {
+        Wanted::File(path) => {
+            let (folder, name) = place::folder_of(&path)?;
+            Ok((args.store.open(&folder)?, vec![name]))
+        }
+        Wanted::Name(name) => Ok((args.store.open(from)?, vec![name.to_string()])),
+        wanted => {
+            let destination = args.store.open(from)?;
+            let catalog = Catalog::read(destination.as_ref())?;
+            let is_proven = |meta: &Meta| meta.verification.is_some_and(|found| found.level == Level::Proven);
+            let fits = |meta: Option<&Meta>| wanted == Wanted::Latest || meta.is_some_and(is_proven);
+            let newest = catalog
+                .records
+                .iter()
+                .find(|record| record.size.is_some() && fits(record.meta.as_ref()))
+                .with_context(|| format!("there is no such backup in {}", destination.label()))?;
+            let name = newest.name.to_string();
+            Ok((destination, vec![name]))
+        }
+    }
+}
+
+/// What every archive of one call shares.
+struct Job<'a> {
+    args: &'a Args,
+    destination: &'a dyn Destination,
+    identities: &'a [Identity],
+    known: &'a Known,
+    watch: &'a dyn Progress,
+}
+
+impl Job<'_> {
+    fn verify(&self, name: &str) -> anyhow::Result<Row> {
+        let parsed: Option<ArchiveName> = name.parse().ok();
+        let is_sealed = parsed.is_some_and(ArchiveName::is_encrypted) && self.identities.is_empty();
+        let level = match (self.args.level, is_sealed) {
+            (Some(wish), _) => wish.into(),
+            (None, true) => Level::Stored,
+            (None, false) => Level::Readable,
+        };
+        self.watch.step(&format!("🔍 Verifying {name}"));
+        let scratch = match level {
+            Level::Proven => Some(self.scratch()?),
+            _ => None,
+        };
+        let prover = scratch.as_ref().map(|folder| (folder.path(), &prove::Child as &dyn Prover));
+        let known = self.args.sha256.or_else(|| parsed.and_then(|name| self.known.sha256_of(name)));
+        let request = Request {
+            level,
+            identities: self.identities,
+            known,
+            prover,
+            progress: self.watch,
+        };
+        let mut found = verify::verify(self.destination, name, &request)?;
+        if let Some(parsed) = parsed
+            && let Err(error) = self.note(parsed, &found)
+        {
+            found.notes.push(format!("the result can't be noted beside the archive: {error:#}"));
+        }
+        Ok(Row {
+            name: name.to_owned(),
+            wanted: level,
+            level: found.level,
+            is_good: found.is_good(level),
+            is_attested: found.is_attested,
+            files: found.files,
+            bytes: found.bytes,
+            sha256: found.sha256,
+            problems: found.problems.iter().map(ToString::to_string).collect(),
+            notes: found.notes,
+        })
+    }
+
+    /// A folder that goes when the check is done, however it ends.
+    fn scratch(&self) -> anyhow::Result<tempfile::TempDir> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("stockpredictor-verify-");
+        let made = match &self.args.scratch {
+            Some(parent) => builder.tempdir_in(parent),
+            None => builder.tempdir(),
+        };
+        made.context("no scratch folder can be made: name one with --scratch")
+    }
+
+    /// Notes the level beside the archive: the best one stays, unless the archive turned out to be damaged.
+    fn note(&self, name: ArchiveName, found: &verify::Report) -> anyhow::Result<()> {
+        let Some(text) = self.destination.read(&name.meta(), MAX_META)? else {
+            return Ok(());
+        };
+        let Ok(mut meta) = serde_json::from_slice::<Meta>(&text) else {
+            return Ok(());
+        };
+        let best = meta.verification.map(|verification| verification.level);
+        let now = Timestamp::now();
+        meta.verification = match found.level {
+            Some(level) if found.problems.is_empty() && best.is_none_or(|best| level >= best) => {
+                Some(Verification { level, at: now })
+            }
+            Some(_) if found.problems.is_empty() => return Ok(()),
+            Some(level) => Some(Verification { level, at: now }),
+            None => None,
+        };
+        self.destination.replace(&name.meta(), &serde_json::to_vec_pretty(&meta)?)?;
+        Ok(())
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut lines = Vec::new();
+    for row in &report.archives {
+        let level = row.level.map_or("nothing", level_name);
+        let sign = if row.is_good { '✓' } else { '✗' };
+        let counts = if row.files > 0 {
+            format!(", {} files, {}", grouped(row.files), human_bytes(row.bytes))
+        } else {
+            String::new()
+        };
+        let attested = if row.is_attested { "" } else { " (its SHA-256 is not known to this volume)" };
+        lines.push(format!("{sign} {}: {level}{counts}{attested}", row.name));
+        lines.extend(row.problems.iter().map(|problem| format!("  ✗ {problem}")));
+        lines.extend(row.notes.iter().map(|note| format!("  ! {note}")));
+    }
+    lines.join("\n") + "\n"
+}
