@@ -38,6 +38,26 @@ serve: build ## The predictor alone on ROOT (default ./persistent_data), no clus
 storage-setup: build ## Create the volume's tree, default model and samples under ROOT
 	@target/release/predictor storage setup --root $(ROOT) --samples
 
+.PHONY: storage-test
+storage-test: build ## Check directories, permissions, writing, locks, room and mount of ROOT
+	@target/release/predictor storage test --root $(ROOT) || [ $$? -eq 3 ] # warnings are in the report
+
+.PHONY: storage-backup
+storage-backup: build ## Back up ROOT into its backups/
+	@target/release/predictor storage backup --root $(ROOT)
+
+.PHONY: storage-monitor
+storage-monitor: build ## Report what lies on ROOT, how it grows, and its health
+	@target/release/predictor storage monitor --root $(ROOT) || [ $$? -eq 3 ] # warnings are in the report
+
+.PHONY: storage-cleanup
+storage-cleanup: build ## Remove old cache files, logs and predictions from ROOT
+	@target/release/predictor storage cleanup --root $(ROOT) || [ $$? -eq 3 ] # warnings are in the report
+
+.PHONY: storage-restore
+storage-restore: build ## Restore ROOT from BACKUP=file; without BACKUP list the backups
+	@target/release/predictor storage $(if $(BACKUP),restore $(BACKUP),list) --root $(ROOT)
+
 .PHONY: cluster-up
 cluster-up: ## A cluster without anything of ours (CLUSTER=local|kind|existing)
 	@$(cluster) up demo

@@ -3,10 +3,12 @@
 //! In come the root and a path below it, out come sorted entries with their sizes, times and modes. Links are shown,
 //! never followed, and the answer is bounded.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
+use rustix::fd::OwnedFd;
 use rustix::fs::FileType;
 use serde::Serialize;
 
@@ -107,7 +109,7 @@ pub fn list(root: &Path, path: Option<&RelativePath>, limit: usize) -> Result<Li
 fn read(root: &Path, path: Option<&RelativePath>, limit: usize) -> io::Result<Listing> {
     let root = descriptor::open_root(root)?;
     let Some(path) = path else {
-        return read_directory(root, limit);
+        return read_directory(&root, limit);
     };
     let parent = path.parent();
     let parent = match &parent {
@@ -116,7 +118,7 @@ fn read(root: &Path, path: Option<&RelativePath>, limit: usize) -> io::Result<Li
     };
     let facts = descriptor::facts(&parent, path.name())?;
     if facts.kind == FileType::Directory {
-        return read_directory(descriptor::open_child(&parent, path.name())?, limit);
+        return read_directory(&descriptor::open_child(&parent, path.name())?, limit);
     }
     Ok(Listing {
         entries: vec![entry(path.clone(), &facts)],
@@ -124,10 +126,10 @@ fn read(root: &Path, path: Option<&RelativePath>, limit: usize) -> io::Result<Li
     })
 }
 
-fn read_directory(directory: rustix::fd::OwnedFd, limit: usize) -> io::Result<Listing> {
-    let mut names: std::collections::BTreeSet<Vec<u8>> = std::collections::BTreeSet::new();
+fn read_directory(directory: &OwnedFd, limit: usize) -> io::Result<Listing> {
+    let mut names: BTreeSet<Vec<u8>> = BTreeSet::new();
     let mut total = 0;
-    descriptor::each_name(&directory, &mut Vec::new(), |name, _| {
+    descriptor::each_name(directory, &mut Vec::new(), |name, _| {
         total += 1;
         names.insert(name.to_bytes().to_vec());
         // The first by name stay, so that a second look shows the same ones.
@@ -138,7 +140,7 @@ fn read_directory(directory: rustix::fd::OwnedFd, limit: usize) -> io::Result<Li
     })?;
     let mut entries = Vec::with_capacity(names.len());
     for name in names {
-        match descriptor::facts(&directory, name.as_slice()) {
+        match descriptor::facts(directory, name.as_slice()) {
             Ok(facts) => {
                 let name = RelativePath::new(name).map_err(io::Error::other)?;
                 entries.push(entry(name, &facts));

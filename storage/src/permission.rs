@@ -32,6 +32,8 @@ pub struct Report {
     pub group_bits: u64,
     /// How many belong to someone else, which only root could change.
     pub foreign: u64,
+    /// Some of what was repaired: the path and what was wrong.
+    pub changed: Vec<String>,
     /// Some of what could not be repaired, with the reason.
     pub failed: Vec<String>,
 }
@@ -50,7 +52,20 @@ pub fn repair(layout: &Layout) -> io::Result<Report> {
     let is_root = rustix::process::geteuid().is_root();
     let mut pending = vec![layout.root().to_owned()];
     while let Some(directory) = pending.pop() {
-        for entry in fs::read_dir(&directory)? {
+        let listed = match fs::read_dir(&directory) {
+            Ok(listed) => listed,
+            // It may have gone meanwhile, or belong to someone else; the others are looked at all the same.
+            Err(error) if directory != layout.root() => {
+                if error.kind() != io::ErrorKind::NotFound && report.failed.len() < MAX_NAMED {
+                    report
+                        .failed
+                        .push(format!("{}: {error}", directory.display()));
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        for entry in listed {
             let path = entry?.path();
             let lost = path.file_name().is_some_and(|name| name == "lost+found");
             if lost && directory == layout.root() {
@@ -77,11 +92,11 @@ pub fn repair(layout: &Layout) -> io::Result<Report> {
 }
 
 fn repair_one(path: &Path, found: &Metadata, is_root: bool, report: &mut Report) -> io::Result<()> {
-    let mut repaired = false;
+    let mut wrong = Vec::new();
     let is_ours = found.uid() == OWNER && found.gid() == OWNER;
     if is_root && !is_ours {
         lchown(path, Some(OWNER), Some(OWNER))?;
-        repaired = true;
+        wrong.push(format!("owner {}:{}", found.uid(), found.gid()));
     } else if !is_root && found.uid() != rustix::process::geteuid().as_raw() {
         report.foreign += 1;
         return Ok(());
@@ -98,11 +113,19 @@ fn repair_one(path: &Path, found: &Metadata, is_root: bool, report: &mut Report)
             Verdict::GroupBits => report.group_bits += 1,
             Verdict::Change(mode) => {
                 fs::set_permissions(path, Permissions::from_mode(mode))?;
-                repaired = true;
+                wrong.push(format!("mode {:o}", found.mode() & 0o7777));
             }
         }
     }
-    report.repaired += u64::from(repaired);
+    if !wrong.is_empty() {
+        report.repaired += 1;
+        if report.changed.len() < MAX_NAMED {
+            let wrong = wrong.join(", ");
+            report
+                .changed
+                .push(format!("{} had {wrong}", path.display()));
+        }
+    }
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use crate::atomic;
 use crate::layout::{DIRECTORIES, Layout, STATE_DIRECTORY};
 use crate::lock::{LockError, Mode, VolumeLock};
 use crate::marker::{FORMAT, Marker, MarkerError, State};
+use crate::script;
 use crate::space;
 use crate::symbol::Symbol;
 
@@ -80,6 +81,10 @@ pub struct Report {
     pub directories: Vec<String>,
     /// Files that were installed.
     pub files: Vec<String>,
+    /// The guide's scripts that were written.
+    pub scripts: Vec<String>,
+    /// Scripts that could not be written, with the reason; a volume works without them.
+    pub scripts_failed: Vec<String>,
 }
 
 /// Why a setup failed.
@@ -141,6 +146,8 @@ pub fn run(layout: &Layout, request: &Request<'_>) -> Result<Report, SetupError>
         resumed: matches!(&found.marker, Some(marker) if marker.state == State::Installing),
         directories: Vec::new(),
         files: Vec::new(),
+        scripts: Vec::new(),
+        scripts_failed: Vec::new(),
     };
     if let Some(marker) = &found.marker {
         report.volume_id = marker.id;
@@ -148,6 +155,8 @@ pub fn run(layout: &Layout, request: &Request<'_>) -> Result<Report, SetupError>
     for step in &steps {
         execute(layout, step, &mut report)?;
     }
+    let scripts = script::install(layout);
+    (report.scripts, report.scripts_failed) = (scripts.written, scripts.failed);
     Ok(report)
 }
 
@@ -447,6 +456,8 @@ mod tests {
                     resumed: false,
                     directories: Vec::new(),
                     files: Vec::new(),
+                    scripts: Vec::new(),
+                    scripts_failed: Vec::new(),
                 };
                 for step in &steps[..stop] {
                     execute(&layout, step, &mut report).unwrap();

@@ -40,6 +40,12 @@ struct ModelLabels {
     sha256: String,
 }
 
+/// A cleanup's label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
 /// Numbers that are looked up when someone asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {
@@ -69,6 +75,8 @@ pub struct Metrics {
     predictions: Family<SymbolLabel, Counter>,
     inference: Histogram,
     write_errors: Counter,
+    cleanup_runs: Family<ResultLabel, Counter>,
+    cleanup_freed: Counter,
     model: Family<ModelLabels, Gauge>,
     hits: Counter,
     misses: Counter,
@@ -93,6 +101,8 @@ impl Metrics {
             predictions: Family::default(),
             inference,
             write_errors: Counter::default(),
+            cleanup_runs: Family::default(),
+            cleanup_freed: Counter::default(),
             model: Family::default(),
             hits: Counter::default(),
             misses: Counter::default(),
@@ -130,6 +140,17 @@ impl Metrics {
             "write_errors",
             "Files that could not be written",
             metrics.write_errors.clone(),
+        );
+        registry.register(
+            "cleanup_runs",
+            "Cleanups of the volume, by result: done, incomplete, skipped or failed",
+            metrics.cleanup_runs.clone(),
+        );
+        registry.register_with_unit(
+            "cleanup_freed",
+            "Bytes of files that cleanups removed",
+            Unit::Bytes,
+            metrics.cleanup_freed.clone(),
         );
         registry.register("model_info", "The model in use", metrics.model.clone());
         registry.register(
@@ -214,6 +235,14 @@ impl Metrics {
         self.write_errors.inc();
     }
 
+    /// The volume was cleaned up, or not: `done`, `incomplete`, `skipped` or `failed`.
+    pub fn cleanup(&self, result: &'static str, freed: u64) {
+        self.cleanup_runs
+            .get_or_create(&ResultLabel { result })
+            .inc();
+        self.cleanup_freed.inc_by(freed);
+    }
+
     /// Another model is in use.
     pub fn model(&self, name: &str, version: &str, sha256: &str) {
         self.model.clear();
@@ -264,6 +293,7 @@ mod tests {
         metrics.model("m", "1", "a");
         metrics.model("m", "2", "b");
         metrics.request("/api/v1/predict/{symbol}", 503, Duration::from_millis(3));
+        metrics.cleanup("done", 7);
         let text = metrics
             .encode(&Snapshot {
                 hits: 7,
@@ -276,6 +306,12 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("stockpredictor_cache_hits_total 7"), "{text}");
+        for line in [
+            "stockpredictor_cleanup_runs_total{result=\"done\"} 1",
+            "stockpredictor_cleanup_freed_bytes_total 7",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
         assert!(text.contains("status=\"5xx\""), "{text}");
         assert!(
             text.contains("stockpredictor_volume_capacity_bytes 0"),

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod cache;
+mod cleanup;
 pub mod clock;
 mod connection;
 pub mod forecast;
@@ -227,6 +228,7 @@ async fn start_tasks(service: &Arc<Service>) {
             tokio::time::sleep(cleaner.settings.cache.cleanup_interval.duration()).await;
             let removed = cleaner.cache.clean().await;
             info!(removed, "removed files of expired cache entries");
+            cleanup::run(&cleaner).await;
         }
     });
 }

@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use stockpredictor_storage::cleanup::Retention;
 use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::period::Period;
 use stockpredictor_storage::symbol::Symbol;
 
 pub use resolve::{Environment, Resolved, SettingsError, resolve};
-pub use table::{Flags, ServeFlags, SetupFlags};
+pub use table::{CleanupFlags, Flags, ServeFlags, SetupFlags};
 
 /// What decides how the program behaves.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Settings {
     pub model: ModelSettings,
     /// Caches.
     pub cache: CacheSettings,
+    /// What cleanup leaves on the volume.
+    pub retention: Retention,
     /// `stock_data/historical`, or what `STOCK_HISTORICAL_PATH` names.
     pub historical: PathBuf,
     /// `stock_data/predictions`, or what `PREDICTION_CACHE_PATH` names.
@@ -72,7 +75,7 @@ pub struct CacheSettings {
     pub prediction_ttl: Period,
     /// How long a parsed history is trusted while its files look unchanged.
     pub stock_data_ttl: Period,
-    /// How often files of expired entries are removed.
+    /// How often the volume is cleaned up.
     pub cleanup_interval: Period,
     /// Most predictions in the cache.
     pub max_entries: u64,
@@ -116,6 +119,13 @@ impl Settings {
                 stock_data_ttl: resolved.parse("cache.stock_data_ttl", value::period)?,
                 cleanup_interval: resolved.parse("cache.cleanup_interval", value::period)?,
                 max_entries: resolved.parse("cache.max_entries", value::entries)?,
+            },
+            retention: Retention {
+                cache: resolved.parse("retention.cache", value::period)?.duration(),
+                logs: resolved.parse("retention.logs", value::period)?.duration(),
+                predictions: resolved
+                    .parse("retention.predictions", value::period)?
+                    .duration(),
             },
             historical: path("stock_data.historical_path", "stock_data/historical"),
             predictions: path("stock_data.predictions_path", "stock_data/predictions"),

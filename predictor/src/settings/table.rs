@@ -42,6 +42,8 @@ pub enum Scope {
     Serve,
     /// storage setup only.
     Setup,
+    /// serve and storage cleanup.
+    Care,
     /// serve, but not shown in the help: for tests and unusual installations.
     Hidden,
 }
@@ -70,7 +72,7 @@ const fn setting(
 }
 
 /// Every setting. Values of `root` and `config.path` say where files are found, so no file may hold them.
-pub const TABLE: [Definition; 20] = [
+pub const TABLE: [Definition; 23] = [
     Definition {
         default: "/app/persistent_data",
         scope: Scope::Both,
@@ -237,7 +239,7 @@ pub const TABLE: [Definition; 20] = [
             "cache.cleanup_interval",
             "cleanup-interval",
             "CACHE_CLEANUP_INTERVAL",
-            "How often files of expired cache entries are removed",
+            "How often the volume is cleaned up",
         )
     },
     Definition {
@@ -250,6 +252,45 @@ pub const TABLE: [Definition; 20] = [
             "cache-max-entries",
             "STOCKPREDICTOR_CACHE_MAX_ENTRIES",
             "Most predictions in the cache; the least recently used one goes first",
+        )
+    },
+    Definition {
+        pointer: Some("/retention/cache"),
+        volume_file: ML_FILE,
+        default: "24h",
+        scope: Scope::Care,
+        check: |text| value::period(text).map(|_| ()),
+        ..setting(
+            "retention.cache",
+            "retention-cache",
+            "STOCKPREDICTOR_RETENTION_CACHE",
+            "Files of caches that were not used for so long are removed",
+        )
+    },
+    Definition {
+        pointer: Some("/retention/predictions"),
+        volume_file: ML_FILE,
+        default: "7d",
+        scope: Scope::Care,
+        check: |text| value::period(text).map(|_| ()),
+        ..setting(
+            "retention.predictions",
+            "retention-predictions",
+            "STOCKPREDICTOR_RETENTION_PREDICTIONS",
+            "Stored predictions of this age are removed; one without its real price stays for 30 days",
+        )
+    },
+    Definition {
+        pointer: Some("/retention/logs"),
+        volume_file: ML_FILE,
+        default: "30d",
+        scope: Scope::Care,
+        check: |text| value::period(text).map(|_| ()),
+        ..setting(
+            "retention.logs",
+            "retention-logs",
+            "STOCKPREDICTOR_RETENTION_LOGS",
+            "Log files that were not written for so long are removed",
         )
     },
     Definition {
@@ -297,19 +338,19 @@ pub const TABLE: [Definition; 20] = [
 pub struct Flags(pub BTreeMap<&'static str, String>);
 
 impl Flags {
-    fn augment(command: Command, fits: fn(Scope) -> bool) -> Command {
+    fn augment(command: Command, fits: fn(&Definition) -> bool) -> Command {
         TABLE
             .iter()
-            .filter(|one| fits(one.scope))
+            .filter(|one| fits(one))
             .fold(command, |command, definition| {
                 command.arg(argument(definition))
             })
     }
 
-    fn take(matches: &ArgMatches, fits: fn(Scope) -> bool) -> Self {
+    fn take(matches: &ArgMatches, fits: fn(&Definition) -> bool) -> Self {
         let given = TABLE
             .iter()
-            .filter(|one| fits(one.scope))
+            .filter(|one| fits(one))
             .filter_map(|definition| {
                 let value = matches.get_one::<String>(definition.flag)?;
                 Some((definition.name, value.clone()))
@@ -376,12 +417,17 @@ macro_rules! flags_of_a_command {
 flags_of_a_command!(
     ServeFlags,
     "Settings that `predictor serve` takes as flags.",
-    |scope| scope != Scope::Setup
+    |one| one.scope != Scope::Setup
 );
 flags_of_a_command!(
     SetupFlags,
     "Settings that `predictor storage setup` takes as flags.",
-    |scope| matches!(scope, Scope::Both | Scope::Setup)
+    |one| matches!(one.scope, Scope::Both | Scope::Setup)
+);
+flags_of_a_command!(
+    CleanupFlags,
+    "Settings that `predictor storage cleanup` takes as flags.",
+    |one| one.scope == Scope::Care || matches!(one.name, "root" | "config.path")
 );
 
 #[cfg(test)]

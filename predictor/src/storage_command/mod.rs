@@ -3,10 +3,15 @@
 //! In come parsed arguments, out goes an [`Outcome`]. The work is in the storage crate; here settings and files
 //! become its requests, and its reports become lines for people or JSON.
 
+mod cleanup;
 mod exit;
+mod ls;
+mod monitor;
 mod output;
 mod progress;
+mod put;
 mod setup;
+mod test;
 
 use std::path::PathBuf;
 
@@ -24,12 +29,27 @@ const DEFAULT_ROOT: &str = "/app/persistent_data";
 pub enum StorageCommand {
     /// Make the directory tree; put model and samples on an empty volume; repair owners and modes.
     Setup(setup::Args),
+    /// Check directories, permissions, writing, locks, room and the mount.
+    Test(test::Args),
+    /// Report how much lies where, how the volume grows, and whether it is healthy.
+    Monitor(monitor::Args),
+    /// Remove old cache files, logs and predictions, and what killed writers left.
+    Cleanup(cleanup::Args),
+    /// Put a model version or files onto the volume, from a tar on standard input.
+    Put(put::Args),
+    /// List a directory of the volume.
+    Ls(ls::Args),
 }
 
 /// Does what the command line asks for.
 pub fn run(command: &StorageCommand) -> anyhow::Result<Outcome> {
     match command {
         StorageCommand::Setup(args) => setup::run(args),
+        StorageCommand::Test(args) => test::run(args),
+        StorageCommand::Monitor(args) => monitor::run(args),
+        StorageCommand::Cleanup(args) => cleanup::run(args),
+        StorageCommand::Put(args) => put::run(args),
+        StorageCommand::Ls(args) => ls::run(args),
     }
 }
 

@@ -148,10 +148,20 @@ fn text(report: &Report) -> String {
         volume.volume_id
     ));
     if !volume.directories.is_empty() {
-        lines.push(format!("  made {} directories", volume.directories.len()));
+        lines.push(format!(
+            "  made {} directories{}",
+            volume.directories.len(),
+            some(&volume.directories)
+        ));
     }
     for file in &volume.files {
         lines.push(format!("  installed {file}"));
+    }
+    for script in &volume.scripts {
+        lines.push(format!("  wrote {script}"));
+    }
+    for failed in &volume.scripts_failed {
+        lines.push(format!("  notice: a script can't be written: {failed}"));
     }
     if let Some(permissions) = permissions {
         lines.push(format!(
@@ -171,11 +181,22 @@ fn text(report: &Report) -> String {
                 root.display()
             ));
         }
+        for changed in &permissions.changed {
+            lines.push(format!("    {changed}"));
+        }
         for failed in &permissions.failed {
             lines.push(format!("  not repaired: {failed}"));
         }
     }
     lines.join("\n") + "\n"
+}
+
+/// The names, where they are few; of a whole new tree they say nothing.
+fn some(names: &[String]) -> String {
+    if names.len() > 5 {
+        return String::new();
+    }
+    format!(": {}", names.join(", "))
 }
 
 #[cfg(test)]

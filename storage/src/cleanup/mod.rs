@@ -9,9 +9,11 @@ mod rule;
 mod scored;
 mod walk;
 
+use std::ffi::CStr;
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use rustix::fd::OwnedFd;
 use serde::Serialize;
 
 use crate::layout::Layout;
@@ -134,6 +136,11 @@ pub enum CleanupError {
     /// A restore is at work, or locks don't work.
     #[error(transparent)]
     Lock(#[from] LockError),
+}
+
+/// Removes a directory of ours with everything in it.
+pub(crate) fn remove_tree(parent: &OwnedFd, name: &CStr) -> io::Result<u64> {
+    remove::remove_tree(parent, name, walk::MAX_DEPTH)
 }
 
 /// Removes what is old. Whatever can't be removed is told in the report and stops nothing.

@@ -21,7 +21,7 @@ use crate::layout::DIRECTORIES;
 use crate::progress::Progress;
 
 /// Directories deeper than this are left alone: each level holds a descriptor and a buffer.
-const MAX_DEPTH: usize = 128;
+pub(super) const MAX_DEPTH: usize = 128;
 
 /// One cleanup.
 pub struct Walk<'a> {

@@ -110,7 +110,10 @@ impl RotatingFile {
         let (file, path) = match file.try_lock() {
             Err(fs::TryLockError::WouldBlock) => {
                 let own = self.folder.join(format!("{}.{}.log", self.name, self.pod));
-                (append_to(&own)?, own)
+                let file = append_to(&own)?;
+                // Held so that cleanup knows a log that is being written; nobody else has this name.
+                let _ = file.try_lock();
+                (file, own)
             }
             _ => (file, plain),
         };
