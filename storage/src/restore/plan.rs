@@ -277,17 +277,21 @@ impl Comparison {
         if is_foreign {
             self.walk.skip();
         } else if !node.is_directory() {
-            let merged = is_merged(&path);
             self.reserve(&path, &node);
-            let changes = self.part(&path);
-            let total = if merged {
-                &mut changes.kept
-            } else {
-                &mut changes.removed
-            };
-            count(total, node.size);
+            self.live_only(&path, node.size);
         }
         self.advance()
+    }
+
+    /// A live file that the backup has no file for.
+    fn live_only(&mut self, path: &RelativePath, bytes: u64) {
+        let changes = self.part(path);
+        let total = if is_merged(path) {
+            &mut changes.kept
+        } else {
+            &mut changes.removed
+        };
+        count(total, bytes);
     }
 
     fn add(&mut self, entry: &Entry) {
@@ -311,7 +315,7 @@ impl Comparison {
             Content::Symlink { .. } | Content::Deleted => false,
             Content::Directory { .. } => {
                 if !node.is_directory() {
-                    count(&mut self.part(&entry.path).removed, node.size);
+                    self.live_only(&entry.path, node.size);
                 }
                 return Ok(());
             }
