@@ -61,11 +61,12 @@ pub struct Changes {
     pub kept: Total,
 }
 
-/// Whether `path` lies in a directory whose live files survive.
+/// Whether `path` lies below a directory whose live files survive.
 pub(super) fn is_merged(path: &RelativePath) -> bool {
     MERGED
         .iter()
-        .any(|merged| path.is_within(merged.as_bytes()))
+        .map(|merged| merged.as_bytes())
+        .any(|merged| path.is_within(merged) && path.as_bytes() != merged)
 }
 
 /// The parts that are restored: what the backup has, limited by `only`.
