@@ -17,6 +17,7 @@ use crate::atomic;
 use crate::layout::{DIRECTORIES, Layout, STATE_DIRECTORY};
 use crate::lock::{LockError, Mode, VolumeLock};
 use crate::marker::{FORMAT, Marker, MarkerError, State};
+use crate::restore::{self, Access, AllowSwitched, JournalError};
 use crate::script;
 use crate::space;
 use crate::symbol::Symbol;
@@ -130,6 +131,9 @@ pub enum SetupError {
     /// Someone else works on the volume.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A restore waits on the volume or can't be finished.
+    #[error(transparent)]
+    Restore(#[from] JournalError),
 }
 
 /// Prepares the volume; afterwards its marker says `ready`.
@@ -180,17 +184,19 @@ fn begin(layout: &Layout) -> Result<([VolumeLock; 2], Found), SetupError> {
     let state = layout.state();
     atomic::create_directory(&state).map_err(|source| explain(layout, &state, source))?;
     // Setups exclude each other; the shared lock keeps a restore away.
-    let locks = [
-        VolumeLock::take(&layout.setup_lock(), Mode::Exclusive, LOCK_PATIENCE),
-        VolumeLock::take(&layout.lock(), Mode::Shared, LOCK_PATIENCE),
-    ];
-    let [own, volume] = locks.map(|lock| {
-        lock.map_err(|error| match error {
-            LockError::Use { source, .. } => explain(layout, &state, source),
-            taken @ LockError::Taken { .. } => taken.into(),
-        })
-    });
-    let locks = [own?, volume?];
+    let unlocked = |error| match error {
+        LockError::Use { source, .. } => explain(layout, &state, source),
+        taken @ LockError::Taken { .. } => taken.into(),
+    };
+    let own =
+        VolumeLock::take(&layout.setup_lock(), Mode::Exclusive, LOCK_PATIENCE).map_err(unlocked)?;
+    // A restore that was cut off is finished or undone before the tree is looked at.
+    let (volume, _) = restore::enter(layout, Access::Write, AllowSwitched::Yes, LOCK_PATIENCE)
+        .map_err(|error| match error {
+            JournalError::Lock(error) => unlocked(error),
+            error => error.into(),
+        })?;
+    let locks = [own, volume];
     let found = Found {
         marker: Marker::read(layout)?,
         has_data: has_data(root).map_err(|source| explain(layout, root, source))?,

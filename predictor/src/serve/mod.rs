@@ -29,8 +29,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
-use stockpredictor_storage::lock::{Mode, VolumeLock};
+use stockpredictor_storage::lock::VolumeLock;
 use stockpredictor_storage::marker::{Marker, State};
+use stockpredictor_storage::restore::{self, Access, AllowSwitched, Settled};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -71,9 +72,19 @@ pub struct Args {
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let environment = |name: &str| std::env::var(name).ok();
-    let resolved = settings::resolve(&args.flags.0, &environment, args.settings.as_deref())?;
-    let settings = Settings::from_resolved(&resolved)?;
-    let _lock = open_volume(&settings)?;
+    let resolve = || settings::resolve(&args.flags.0, &environment, args.settings.as_deref());
+    let mut resolved = resolve()?;
+    let mut settings = Settings::from_resolved(&resolved)?;
+    let (_lock, settled) = open_volume(&settings)?;
+    if let Some((id, ending)) = settled.ended {
+        eprintln!(
+            "warning: restore {id} had been cut off; now it is {}",
+            ending.as_str()
+        );
+        // The volume's own settings may be others now.
+        resolved = resolve()?;
+        settings = Settings::from_resolved(&resolved)?;
+    }
     runtime::init()?;
     prepare_folders(&settings);
     let _logs = log::start(&settings.logs, args.log.as_deref());
@@ -95,8 +106,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     result
 }
 
-/// Takes the volume's lock and checks that setup has finished.
-fn open_volume(settings: &Settings) -> anyhow::Result<VolumeLock> {
+/// Checks that setup has finished, ends a restore that was cut off and takes the volume's lock.
+fn open_volume(settings: &Settings) -> anyhow::Result<(VolumeLock, Settled)> {
     let layout = &settings.layout;
     let root = layout.root().display();
     match Marker::read(layout)? {
@@ -108,9 +119,10 @@ fn open_volume(settings: &Settings) -> anyhow::Result<VolumeLock> {
             "{root} is no volume of this program yet: run `predictor storage setup --root {root}` first"
         ),
     }
-    Ok(VolumeLock::take(
-        &layout.lock(),
-        Mode::Shared,
+    Ok(restore::enter(
+        layout,
+        Access::Write,
+        AllowSwitched::Yes,
         LOCK_PATIENCE,
     )?)
 }

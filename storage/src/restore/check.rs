@@ -40,7 +40,8 @@ pub(super) fn check_entries(
     let mut parents = Parents::below(base);
     let mut failure = None;
     let told = snapshot.entries(&mut |entry| {
-        if !is_restored(entry.path.top_level()) {
+        // In merged directories the live entry may have stayed, and the backup's have got another name.
+        if !is_restored(entry.path.top_level()) || is_merged(&entry.path) {
             return Ok(());
         }
         let found = parents
@@ -71,10 +72,6 @@ fn difference(entry: &Entry, found: Option<&Node>) -> Option<String> {
     let Some(found) = found else {
         return Some("it is missing".to_owned());
     };
-    // There the live file may have stayed.
-    if is_merged(&entry.path) {
-        return None;
-    }
     let kind = match entry.content {
         Content::File { .. } => FileType::RegularFile,
         Content::Directory { .. } => FileType::Directory,

@@ -61,11 +61,12 @@ pub struct Changes {
     pub kept: Total,
 }
 
-/// Whether `path` lies in a directory whose live files survive.
+/// Whether `path` lies below a directory whose live files survive.
 pub(super) fn is_merged(path: &RelativePath) -> bool {
     MERGED
         .iter()
-        .any(|merged| path.is_within(merged.as_bytes()))
+        .map(|merged| merged.as_bytes())
+        .any(|merged| path.is_within(merged) && path.as_bytes() != merged)
 }
 
 /// The parts that are restored: what the backup has, limited by `only`.
@@ -277,17 +278,21 @@ impl Comparison {
         if is_foreign {
             self.walk.skip();
         } else if !node.is_directory() {
-            let merged = is_merged(&path);
             self.reserve(&path, &node);
-            let changes = self.part(&path);
-            let total = if merged {
-                &mut changes.kept
-            } else {
-                &mut changes.removed
-            };
-            count(total, node.size);
+            self.live_only(&path, node.size);
         }
         self.advance()
+    }
+
+    /// A live file that the backup has no file for.
+    fn live_only(&mut self, path: &RelativePath, bytes: u64) {
+        let changes = self.part(path);
+        let total = if is_merged(path) {
+            &mut changes.kept
+        } else {
+            &mut changes.removed
+        };
+        count(total, bytes);
     }
 
     fn add(&mut self, entry: &Entry) {
@@ -311,7 +316,7 @@ impl Comparison {
             Content::Symlink { .. } | Content::Deleted => false,
             Content::Directory { .. } => {
                 if !node.is_directory() {
-                    count(&mut self.part(&entry.path).removed, node.size);
+                    self.live_only(&entry.path, node.size);
                 }
                 return Ok(());
             }

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -16,7 +17,6 @@ use crate::archive::category::RESTORE_PREFIX;
 use crate::atomic;
 use crate::layout::Layout;
 use crate::lock::{Mode, VolumeLock};
-use std::time::Duration;
 
 /// How often a command looks again when a restore begins between its look and its lock.
 const MAX_ROUNDS: usize = 10;
@@ -47,6 +47,16 @@ pub enum Ending {
     Finished,
     /// The old state is in place.
     Undone,
+}
+
+impl Ending {
+    /// As in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Undone => "undone",
+        }
+    }
 }
 
 /// What was found and done.

@@ -188,6 +188,7 @@ fn begin(
     one_shot: bool,
 ) -> Result<(Journal, Report), RestoreError> {
     let chosen = plan::choose(snapshot.include(), request.only)?;
+    volume.progress.step("Comparing the backup with the volume");
     let plan = plan::compare(volume.layout, snapshot, request.only)?;
     preflight(volume.layout, &plan)?;
     volume

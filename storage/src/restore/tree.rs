@@ -171,9 +171,9 @@ pub(super) fn make_directory(
 ) -> io::Result<OwnedFd> {
     match rustix::fs::mkdirat(parent, os(name), Mode::from_raw_mode(0o700)) {
         Ok(()) => {
-            let made = open_child(parent, name)?;
-            rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))?;
-            Ok(made)
+            let directory = open_child(parent, name)?;
+            rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
+            Ok(directory)
         }
         Err(Errno::EXIST) => open_child(parent, name),
         Err(error) => Err(error.into()),

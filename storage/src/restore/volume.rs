@@ -142,12 +142,14 @@ impl<'a> Volume<'a> {
         std::fs::write(path.join(SPARE), vec![b' '; spare]).map_err(failed())?;
 
         self.pass("unpack the backup")?;
+        self.progress.step("Unpacking the backup");
         let wanted =
             |path: &crate::archive::path::RelativePath| is_chosen(chosen, path.top_level());
         let extracted = snapshot.extract(&wanted, &path.join(NEW), self.progress)?;
         let new = tree::open_child(folder.as_fd(), NEW.as_bytes()).map_err(failed())?;
         let again = new.try_clone().map_err(failed())?;
         owner::repair(again, self.gate).map_err(failed())?;
+        self.progress.step("Merging logs and outcomes");
         let short = short_id(journal);
         let replaced = |name: &[u8]| {
             let named = |item: &super::journal::Item| item.name.as_bytes() == name;
@@ -187,12 +189,14 @@ impl<'a> Volume<'a> {
         }
         preflight::check_items(self.layout, root.as_fd(), &journal.items)?;
         Places::open(self.layout, journal)?;
+        self.progress.step("Switching to the restored state");
         self.save(journal, State::Switching)?;
         self.finish_switch(journal)?;
         let restored = |name: &[u8]| {
             let named = |item: &super::journal::Item| item.name.as_bytes() == name;
             journal.items.iter().any(|item| item.has_new && named(item))
         };
+        self.progress.step("Checking the restored state");
         check::check_entries(snapshot, root, &restored)?;
         self.check(checker)
     }
@@ -234,6 +238,7 @@ impl<'a> Volume<'a> {
 
     /// From `switched` to the new state, without a journal.
     pub(super) fn commit(&self, journal: &mut Journal) -> Result<(), RestoreError> {
+        self.progress.step("Removing the old state");
         if journal.state != State::Committing {
             self.save(journal, State::Committing)?;
         }

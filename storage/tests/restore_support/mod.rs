@@ -1,4 +1,5 @@
 //! A backup made of a map in memory, volumes in temp directories, and trees to compare.
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::collections::BTreeMap;
 use std::fs;
