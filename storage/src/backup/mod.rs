@@ -166,7 +166,7 @@ fn run_hooked(
     request: &Request,
     destinations: &[Box<dyn Destination>],
     progress: &dyn Progress,
-    hook: Option<&Hook>,
+    hook: Option<&Hook<'_>>,
 ) -> Result<Report, BackupError> {
     request.check(destinations.len())?;
     let recipients = Recipients::parse(&request.recipients)?;
@@ -203,7 +203,7 @@ struct Run<'r> {
     request: &'r Request,
     destinations: &'r [Box<dyn Destination>],
     progress: &'r dyn Progress,
-    hook: Option<&'r Hook>,
+    hook: Option<&'r Hook<'r>>,
     recipients: Recipients,
     index: Index,
     metas: Vec<Meta>,

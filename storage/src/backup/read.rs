@@ -23,12 +23,12 @@ pub const RETRIES: usize = 3;
 const CLOCK_STEP: Duration = Duration::from_millis(20);
 
 /// Called after the bytes of a file were read and before it is looked at again: tests change it there.
-pub type Hook = dyn Fn(&RelativePath) + Sync;
+pub type Hook<'h> = dyn Fn(&RelativePath) + Sync + 'h;
 
 /// Opens files of one volume.
 pub struct Reader<'a> {
     root: OwnedFd,
-    hook: Option<&'a Hook>,
+    hook: Option<&'a Hook<'a>>,
 }
 
 /// What was read of a small file.
@@ -84,7 +84,7 @@ impl From<io::Error> for Unread {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(root: OwnedFd, hook: Option<&'a Hook>) -> Self {
+    pub fn new(root: OwnedFd, hook: Option<&'a Hook<'a>>) -> Self {
         Self { root, hook }
     }
 
