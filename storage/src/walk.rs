@@ -89,6 +89,13 @@ pub struct Walk {
     pending: Option<Found>,
 }
 
+/// What one name gave.
+enum Step {
+    Found(Found),
+    Nothing,
+    End,
+}
+
 /// A directory that the walk is in.
 struct Frame {
     /// `None` for the root.
@@ -128,18 +135,19 @@ impl Walk {
         })
     }
 
-    /// One step: `Some(None)` where there was nothing to tell, `None` at the end.
-    fn step(&mut self) -> Option<Option<Found>> {
-        let frame = self.frames.last_mut()?;
+    fn step(&mut self) -> Step {
+        let Some(frame) = self.frames.last_mut() else {
+            return Step::End;
+        };
         let Some(name) = frame.names.take() else {
             self.frames.pop();
-            return Some(None);
+            return Step::Nothing;
         };
         let (path, category) = match &frame.path {
             None => {
                 let category = Category::of_top_level(name);
                 let Some(category) = category.filter(|own| self.include.contains(own)) else {
-                    return Some(None);
+                    return Step::Nothing;
                 };
                 (RelativePath::new(name), category)
             }
@@ -150,23 +158,26 @@ impl Walk {
         };
         let is_unfinished = std::str::from_utf8(name).is_ok_and(atomic::is_unfinished);
         if is_unfinished {
-            return Some(None);
+            return Step::Nothing;
         }
         let path = match path {
             Ok(path) => path,
             Err(error) => {
-                return Some(Some(Found::Unnameable {
+                return Step::Found(Found::Unnameable {
                     reason: error.to_string(),
-                }));
+                });
             }
         };
         let name = frame.names.last();
         let found = open_again(&mut frame.directory, frame.path.as_ref(), self.root.as_fd())
             .and_then(|directory| look(directory, name));
         match found {
-            Ok((status, target)) => Some(self.visit(path, category, status, target)),
-            Err(error) if is_gone(&error) => Some(None),
-            Err(source) => Some(Some(Found::Unreadable { path, source })),
+            Ok((status, target)) => match self.visit(path, category, status, target) {
+                Some(found) => Step::Found(found),
+                None => Step::Nothing,
+            },
+            Err(error) if is_gone(&error) => Step::Nothing,
+            Err(source) => Step::Found(Found::Unreadable { path, source }),
         }
     }
 
@@ -242,8 +253,10 @@ impl Iterator for Walk {
             return Some(found);
         }
         loop {
-            if let Some(found) = self.step()? {
-                return Some(found);
+            match self.step() {
+                Step::Found(found) => return Some(found),
+                Step::Nothing => {}
+                Step::End => return None,
             }
         }
     }
@@ -302,7 +315,8 @@ impl Names {
     /// The name that was taken last.
     fn last(&self) -> &[u8] {
         let span = self.next.checked_sub(1).and_then(|at| self.spans.get(at));
-        span.map(|span| slice(&self.bytes, *span)).unwrap_or_default()
+        span.map(|span| slice(&self.bytes, *span))
+            .unwrap_or_default()
     }
 }
 
@@ -435,18 +449,33 @@ mod tests {
         for directory in ["logs/a/b", "logs/a-b", "backups", "config", ".restore-1"] {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
-        for file in ["logs/a/b/c", "logs/a.b", "logs/.x.partial", "backups/x", "note"] {
+        for file in [
+            "logs/a/b/c",
+            "logs/a.b",
+            "logs/.x.partial",
+            "backups/x",
+            "note",
+        ] {
             fs::write(root.join(file), "x").unwrap();
         }
         symlink("/etc", root.join("logs/link")).unwrap();
         let found = paths(root, &Category::ALL);
         let expected = [
-            "config", "logs", "logs/a", "logs/a/b", "logs/a/b/c", "logs/a-b", "logs/a.b", "logs/link",
+            "config",
+            "logs",
+            "logs/a",
+            "logs/a/b",
+            "logs/a/b/c",
+            "logs/a-b",
+            "logs/a.b",
+            "logs/link",
             "note",
         ];
         assert_eq!(found, expected);
         assert_eq!(paths(root, &[Category::Other]), ["note"]);
-        let sorted = found.iter().map(|path| RelativePath::new(path.as_str()).unwrap());
+        let sorted = found
+            .iter()
+            .map(|path| RelativePath::new(path.as_str()).unwrap());
         assert!(sorted.is_sorted());
     }
 

@@ -92,12 +92,16 @@ fn read(destination: &dyn Destination, name: ArchiveName) -> Option<Meta> {
     serde_json::from_slice(&text).ok()
 }
 
+fn each(destinations: &[Box<dyn Destination>]) -> impl Iterator<Item = &dyn Destination> {
+    destinations.iter().map(AsRef::as_ref)
+}
+
 /// Whether the guard doubts a backup; a person may have accepted it at any destination.
 fn is_doubted(meta: &Meta, destinations: &[Box<dyn Destination>]) -> bool {
-    let is_accepted = |destination: &Box<dyn Destination>| {
-        read(&**destination, meta.name).is_some_and(|said| said.id == meta.id && !said.is_suspect())
+    let is_accepted = |destination: &dyn Destination| {
+        read(destination, meta.name).is_some_and(|said| said.id == meta.id && !said.is_suspect())
     };
-    meta.is_suspect() && !destinations.iter().any(is_accepted)
+    meta.is_suspect() && !each(destinations).any(is_accepted)
 }
 
 /// The newest backup of the origin that isn't doubted. A volume that has lost its index asks the destinations.
@@ -110,16 +114,16 @@ pub fn trusted(
         let is_good = |meta: &&Meta| !is_doubted(meta, destinations);
         return metas.iter().find(is_good).cloned();
     }
-    let newest = |destination: &Box<dyn Destination>| {
+    let newest = |destination: &dyn Destination| {
         let items = destination.list().ok()?;
         let names = items.iter().filter_map(|item| item.name.parse().ok());
         let mut names: Vec<ArchiveName> = names.collect();
         names.sort_unstable();
         let metas = names.into_iter().rev().take(MAX_READ);
         metas
-            .filter_map(|name| read(&**destination, name))
+            .filter_map(|name| read(destination, name))
             .find(|meta| meta.origin == *origin && !meta.is_suspect())
     };
-    let found = destinations.iter().filter_map(newest);
+    let found = each(destinations).filter_map(newest);
     found.max_by_key(|meta| meta.name.time())
 }

@@ -122,9 +122,9 @@ impl<'scope, 'a: 'scope> Engine<'scope, 'a> {
     pub fn note(&mut self, note: Note) -> Result<(), Failed> {
         match self {
             Self::Inline(both) => Ok(both.1.note(note)?),
-            Self::Threads { slots, .. } => slots
-                .send(Slot::Note(note))
-                .map_err(|_| Failed::Stopped),
+            Self::Threads { slots, .. } => {
+                slots.send(Slot::Note(note)).map_err(|_| Failed::Stopped)
+            }
         }
     }
 
@@ -243,7 +243,10 @@ impl<'a> Packing<'a> {
 
     /// Packs one piece at once.
     pub fn one(&mut self, raw: Vec<u8>, continues: bool) -> Result<Arc<[u8]>, BackupError> {
-        let output = self.own.run(Job::Block { raw, continues }).map_err(internal)?;
+        let output = self
+            .own
+            .run(Job::Block { raw, continues })
+            .map_err(internal)?;
         let member = output.members.into_iter().next().ok_or_else(died)?;
         Ok(member.packed)
     }

@@ -60,7 +60,9 @@ impl EntryHeader<'_> {
         out.extend(&records);
         pad(out, length);
         let seconds = u64::try_from(self.mtime.seconds).unwrap_or_default();
-        block(out, &path, self.kind, self.link, self.size, self.mode, seconds);
+        block(
+            out, &path, self.kind, self.link, self.size, self.mode, seconds,
+        );
     }
 }
 

@@ -120,7 +120,9 @@ impl Index {
                 .mode(atomic::FILE_MODE)
                 .open(&partial)?;
             file.set_permissions(fs::Permissions::from_mode(atomic::FILE_MODE))?;
-            members.iter().try_for_each(|member| file.write_all(member))?;
+            members
+                .iter()
+                .try_for_each(|member| file.write_all(member))?;
             file.sync_all()?;
             fs::rename(&partial, self.manifest_path(id))?;
             File::open(&self.directory)?.sync_all()

@@ -7,9 +7,12 @@ mod base;
 mod engine;
 mod entry;
 mod index;
+mod large;
+mod models;
 mod plan;
 mod read;
 mod report;
+mod request;
 mod store;
 mod tee;
 mod work;
@@ -20,15 +23,14 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
 use std::thread::{self, Scope};
-use std::time::Duration;
 
-use jiff::Timestamp;
 use tar::EntryType;
 use uuid::Uuid;
 
 pub use self::engine::MAX_THREADS;
 pub use self::index::{Index, Known, Lines};
 pub use self::report::{BackupError, DestinationReport, Report, Warning};
+pub use self::request::{DEFAULT_LEVEL, DEFAULT_LOGS_DAYS, DEFAULT_PATIENCE, Request};
 
 use self::base::Choice;
 use self::engine::{Engine, Failed};
@@ -40,7 +42,7 @@ use self::tee::Tee;
 use self::work::{Shared, Worker};
 use self::writer::{Writer, Written};
 use crate::archive::category::Category;
-use crate::archive::header::{self, Base, HEADER_PATH, Header, Kind, Origin};
+use crate::archive::header::{self, Base, HEADER_PATH, Header, Kind};
 use crate::archive::manifest::{Entry, Time};
 use crate::archive::member::{Packer, TARGET};
 use crate::archive::meta::{Meta, Suspect};
@@ -49,106 +51,9 @@ use crate::atomic::FILE_MODE;
 use crate::destination::Destination;
 use crate::encrypt::{Encrypted, Recipients};
 use crate::guard;
-use crate::layout::Layout;
 use crate::lock::{Mode as LockMode, VolumeLock};
 use crate::progress::Progress;
 use crate::walk::{Found, Walk, open_root};
-
-/// Deflate's level when nobody asks for another.
-pub const DEFAULT_LEVEL: i32 = 5;
-/// Logs of so many days are taken when nobody asks for more.
-pub const DEFAULT_LOGS_DAYS: u32 = 7;
-/// How long a lock is waited for when nobody says so.
-pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
-/// Seconds of a day.
-const DAY: i64 = 86_400;
-
-/// What is asked for.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The volume.
-    pub layout: Layout,
-    /// Full, or incremental where a base allows it.
-    pub mode: Kind,
-    /// Parts of the volume.
-    pub include: Vec<Category>,
-    /// Logs that changed in so many days are taken.
-    pub logs_days: u32,
-    /// Whose backup it is.
-    pub origin: Origin,
-    /// Deflate's level, 1 to 12.
-    pub level: i32,
-    /// Threads that pack, at most [`MAX_THREADS`]; 0 means one for each core. With 1 everything happens in the caller's
-    /// thread, with the same system calls in the same order each time.
-    pub threads: usize,
-    /// `age1…` keys; none for an archive that anyone can read.
-    pub recipients: Vec<String>,
-    /// So many destinations must take the archive.
-    pub min_successful: usize,
-    /// The time of the backup.
-    pub now: Timestamp,
-    /// Whether a loss of data since the last backup was intended.
-    pub accept_shrink: bool,
-    /// The program, with its version.
-    pub generator: String,
-    /// How long each lock is waited for.
-    pub patience: Duration,
-}
-
-impl Request {
-    /// A full backup of everything.
-    pub fn new(layout: Layout, origin: Origin, now: Timestamp) -> Self {
-        Self {
-            layout,
-            mode: Kind::Full,
-            include: Category::ALL.to_vec(),
-            logs_days: DEFAULT_LOGS_DAYS,
-            origin,
-            level: DEFAULT_LEVEL,
-            threads: 0,
-            recipients: Vec::new(),
-            min_successful: 1,
-            now,
-            accept_shrink: false,
-            generator: concat!("stockpredictor ", env!("CARGO_PKG_VERSION")).to_owned(),
-            patience: DEFAULT_PATIENCE,
-        }
-    }
-
-    fn check(&self, destinations: usize) -> Result<(), BackupError> {
-        let fault = if !(1..=12).contains(&self.level) {
-            format!("the compression level is {}: write 1 to 12", self.level)
-        } else if self.include.is_empty() {
-            "no part of the volume is to be backed up: name one, or leave the option out".to_owned()
-        } else if destinations == 0 {
-            "there is no destination: name a folder or an URL".to_owned()
-        } else if !(1..=destinations).contains(&self.min_successful) {
-            format!(
-                "{} destinations must succeed and there are {destinations}: write 1 to {destinations}",
-                self.min_successful
-            )
-        } else {
-            return Ok(());
-        };
-        Err(BackupError::Request(fault))
-    }
-
-    fn threads(&self) -> usize {
-        match self.threads {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        }
-        .min(MAX_THREADS)
-    }
-
-    /// Logs that changed last before this are left out.
-    fn oldest_log(&self) -> Time {
-        Time {
-            seconds: self.now.as_second() - i64::from(self.logs_days) * DAY,
-            nanoseconds: self.now.subsec_nanosecond().try_into().unwrap_or(0),
-        }
-    }
-}
 
 /// Makes a backup. It ends in `backups/backup_schedule.log`, whatever becomes of it.
 ///
@@ -166,7 +71,7 @@ fn run_hooked(
     request: &Request,
     destinations: &[Box<dyn Destination>],
     progress: &dyn Progress,
-    hook: Option<&Hook>,
+    hook: Option<&Hook<'_>>,
 ) -> Result<Report, BackupError> {
     request.check(destinations.len())?;
     let recipients = Recipients::parse(&request.recipients)?;
@@ -203,7 +108,7 @@ struct Run<'r> {
     request: &'r Request,
     destinations: &'r [Box<dyn Destination>],
     progress: &'r dyn Progress,
-    hook: Option<&'r Hook>,
+    hook: Option<&'r Hook<'r>>,
     recipients: Recipients,
     index: Index,
     metas: Vec<Meta>,
@@ -233,14 +138,16 @@ impl From<BackupError> for Broken {
 
 impl Run<'_> {
     fn all(mut self) -> Result<Report, BackupError> {
-        self.metas = self.index.metas(&self.request.origin).map_err(|source| {
-            BackupError::Volume {
-                path: self.index.directory().display().to_string(),
-                source,
-            }
-        })?;
+        self.metas =
+            self.index
+                .metas(&self.request.origin)
+                .map_err(|source| BackupError::Volume {
+                    path: self.index.directory().display().to_string(),
+                    source,
+                })?;
         if let Some(last) = self.metas.first() {
-            let sum = |of: fn(&crate::archive::meta::Total) -> u64| last.totals.values().map(of).sum();
+            let sum =
+                |of: fn(&crate::archive::meta::Total) -> u64| last.totals.values().map(of).sum();
             self.progress
                 .expect(sum(|total| total.files), sum(|total| total.bytes));
         }
@@ -259,7 +166,9 @@ impl Run<'_> {
         };
         let archive = match self.archive(base.as_ref()) {
             Err(Broken::Base(reason)) => {
-                why_full = Some(format!("the index of the last full backup is damaged: {reason}"));
+                why_full = Some(format!(
+                    "the index of the last full backup is damaged: {reason}"
+                ));
                 self.archive(None)
             }
             other => other,

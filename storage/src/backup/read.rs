@@ -19,16 +19,18 @@ use crate::walk::{self, Status};
 
 /// How often a file that changes meanwhile is read again.
 pub const RETRIES: usize = 3;
+/// A small file may have grown to this size since it was planned: it still fits into a member beside others.
+pub const MAX_GROWN: u64 = 2 << 20;
 /// Kernels count changes in steps of up to 10 ms: two within one step look like one.
 const CLOCK_STEP: Duration = Duration::from_millis(20);
 
 /// Called after the bytes of a file were read and before it is looked at again: tests change it there.
-pub type Hook = dyn Fn(&RelativePath) + Sync;
+pub type Hook<'h> = dyn Fn(&RelativePath) + Sync + 'h;
 
 /// Opens files of one volume.
 pub struct Reader<'a> {
     root: OwnedFd,
-    hook: Option<&'a Hook>,
+    hook: Option<&'a Hook<'a>>,
 }
 
 /// What was read of a small file.
@@ -74,7 +76,10 @@ impl From<io::Error> for Unread {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Gone,
-            _ => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+            _ => match error
+                .raw_os_error()
+                .map(rustix::io::Errno::from_raw_os_error)
+            {
                 // A link took its place.
                 Some(rustix::io::Errno::LOOP) => Self::Gone,
                 _ => Self::Refused(error),
@@ -84,7 +89,7 @@ impl From<io::Error> for Unread {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(root: OwnedFd, hook: Option<&'a Hook>) -> Self {
+    pub fn new(root: OwnedFd, hook: Option<&'a Hook<'a>>) -> Self {
         Self { root, hook }
     }
 
@@ -111,7 +116,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Appends a file of at most [`TARGET`] bytes to `out`. One that changes is read again, a log is read once, to
+    /// Appends a file of at most [`MAX_GROWN`] bytes to `out`. One that changes is read again, a log is read once, to
     /// its size at opening.
     pub fn small(
         &self,
@@ -142,11 +147,11 @@ impl<'a> Reader<'a> {
         out: &mut Vec<u8>,
     ) -> Result<Small, Unread> {
         let (file, before) = self.open(path)?;
-        if before.size > TARGET as u64 && !is_log {
+        if before.size > MAX_GROWN && !is_log {
             return Err(Unread::Grown);
         }
         // A log that outgrew a small file is taken to there: it is cut at some line in any case.
-        let wanted = before.size.min(TARGET as u64) as usize;
+        let wanted = before.size.min(MAX_GROWN) as usize;
         let start = out.len();
         out.resize(start + wanted, 0);
         let mut filled = start;
@@ -209,7 +214,9 @@ impl Large {
     pub fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, Unread> {
         let mut filled = 0;
         while filled < buffer.len() {
-            let found = self.file.read_at(&mut buffer[filled..], offset + filled as u64);
+            let found = self
+                .file
+                .read_at(&mut buffer[filled..], offset + filled as u64);
             match found {
                 Ok(0) => {
                     buffer[filled..].fill(0);

@@ -45,7 +45,10 @@ impl Warning {
             }
             _ => "check the disk, then make another backup",
         };
-        Self::new(path, format!("it can't be read and is not in the backup: {source}: {fix}"))
+        Self::new(
+            path,
+            format!("it can't be read and is not in the backup: {source}: {fix}"),
+        )
     }
 }
 

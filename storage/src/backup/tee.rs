@@ -73,14 +73,9 @@ impl Tee {
         let first = ArchiveName::at(now, encrypted);
         let mut name = first;
         for _ in 0..MAX_NAMES {
-            let report = |destination: &Box<dyn Destination>| DestinationReport {
-                destination: destination.label(),
-                is_stored: false,
-                error: None,
-            };
             let fates = Fates {
                 least,
-                reports: Arc::new(Mutex::new(destinations.iter().map(report).collect())),
+                reports: Arc::new(Mutex::new(unstored(destinations))),
             };
             if let Some(uploads) = claim_all(destinations, name, &fates) {
                 let tee = Self {
@@ -137,16 +132,28 @@ fn claim_all(
     name: ArchiveName,
     fates: &Fates,
 ) -> Option<Vec<Option<Box<dyn Upload>>>> {
-    let claim = |(index, destination): (usize, &Box<dyn Destination>)| match destination.claim(name)
-    {
-        Ok(None) => None,
-        Ok(upload) => Some(upload),
-        Err(error) => {
-            fates.set(index, Err(&error));
-            Some(None)
+    let mut uploads = Vec::new();
+    for (index, destination) in destinations.iter().enumerate() {
+        match destination.claim(name) {
+            Ok(None) => return None,
+            Ok(upload) => uploads.push(upload),
+            Err(error) => {
+                fates.set(index, Err(&error));
+                uploads.push(None);
+            }
         }
+    }
+    Some(uploads)
+}
+
+fn unstored(destinations: &[Box<dyn Destination>]) -> Vec<DestinationReport> {
+    let labels = destinations.iter().map(|destination| destination.label());
+    let report = |destination| DestinationReport {
+        destination,
+        is_stored: false,
+        error: None,
     };
-    destinations.iter().enumerate().map(claim).collect()
+    labels.map(report).collect()
 }
 
 impl Write for Tee {

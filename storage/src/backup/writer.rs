@@ -221,10 +221,7 @@ impl<'a> Writer<'a> {
             sha256: Digest::finish(self.hasher.clone()),
         };
         self.emit(&trailer.bytes())?;
-        let tee = self
-            .out
-            .finish()
-            .map_err(|_| self.fates.error())?;
+        let tee = self.out.finish().map_err(|_| self.fates.error())?;
         Ok(Written {
             tee,
             manifest: members,
