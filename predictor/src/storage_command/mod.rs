@@ -3,15 +3,24 @@
 //! In come parsed arguments, out goes an [`Outcome`]. The work is in the storage crate; here settings and files
 //! become its requests, and its reports become lines for people or JSON.
 
+mod accept;
+mod backup;
 mod cleanup;
 mod exit;
+mod list;
 mod ls;
 mod monitor;
 mod output;
+mod place;
 mod progress;
+mod prove;
 mod put;
+mod restore;
+mod selection;
+mod settle;
 mod setup;
 mod test;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -31,6 +40,17 @@ pub enum StorageCommand {
     Setup(setup::Args),
     /// Check directories, permissions, writing, locks, room and the mount.
     Test(test::Args),
+    /// Back up the volume to one or more destinations.
+    Backup(Box<backup::Args>),
+    /// List the backups, and say which of them can't be restored.
+    List(list::Args),
+    /// Check archives: stored, readable, or proven by their models' predictions.
+    Verify(verify::Args),
+    /// Bring a backup's state back, in place or into a folder.
+    Restore(Box<restore::Args>),
+    /// Try the models of a restored volume.
+    #[command(hide = true)]
+    Prove(prove::Args),
     /// Report how much lies where, how the volume grows, and whether it is healthy.
     Monitor(monitor::Args),
     /// Remove old cache files, logs and predictions, and what killed writers left.
@@ -46,6 +66,11 @@ pub fn run(command: &StorageCommand) -> anyhow::Result<Outcome> {
     match command {
         StorageCommand::Setup(args) => setup::run(args),
         StorageCommand::Test(args) => test::run(args),
+        StorageCommand::Backup(args) => backup::run(args),
+        StorageCommand::List(args) => list::run(args),
+        StorageCommand::Verify(args) => verify::run(args),
+        StorageCommand::Restore(args) => restore::run(args),
+        StorageCommand::Prove(args) => prove::run(args),
         StorageCommand::Monitor(args) => monitor::run(args),
         StorageCommand::Cleanup(args) => cleanup::run(args),
         StorageCommand::Put(args) => put::run(args),
