@@ -794,6 +794,13 @@ fn names_of_the_archive_itself_and_special_files_are_told() {
         .collect();
     assert_eq!(warned, ["backup.json", "config/pipe", "manifest.jsonl"]);
     assert_eq!(report.skipped, 1);
+    // What is no file any more is gone from the chain.
+    let path = bench.root.path().join("config/backup.json");
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    bench.request.mode = Kind::Incremental;
+    let report = bench.run();
+    assert_eq!(bench.paths(&report), ["config", "-config/backup.json"]);
 }
 
 #[test]
@@ -876,5 +883,39 @@ fn a_sparse_file_above_8_gib_survives() {
         String::from_utf8(sum.stdout)
             .unwrap()
             .starts_with(&sha256.to_string())
+    );
+}
+
+#[test]
+fn what_can_not_be_opened_is_told_and_the_bases_copy_stays() {
+    let mut bench = Bench::new();
+    bench.write("config/a", "a");
+    bench.write("config/d/b", "b");
+    bench.run();
+    bench.request.mode = Kind::Incremental;
+    let root = bench.root.path().to_owned();
+    let lock = |path: &str, mode| {
+        fs::set_permissions(root.join(path), Permissions::from_mode(mode)).unwrap();
+    };
+    fs::write(root.join("config/a"), "changed").unwrap();
+    lock("config/a", 0);
+    lock("config/d", 0);
+    if fs::read(root.join("config/a")).is_ok() {
+        // Modes don't stop root; the merge's own test stands for this one.
+        return;
+    }
+    let report = bench.run();
+    lock("config/d", 0o755);
+    let warned: Vec<_> = report
+        .warnings
+        .iter()
+        .map(|warning| warning.path.as_str())
+        .collect();
+    assert_eq!(warned, ["config/a", "config/d"]);
+    assert!(
+        !bench
+            .paths(&report)
+            .iter()
+            .any(|path| path.starts_with('-'))
     );
 }
