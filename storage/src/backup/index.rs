@@ -64,6 +64,20 @@ impl Index {
         self.directory.join("lock")
     }
 
+    /// Removes what a killed run left; only for the holder of the [`lock`](Self::lock).
+    pub fn sweep(&self) -> io::Result<()> {
+        for found in fs::read_dir(&self.directory)?.take(MAX_FILES) {
+            let name = found?.file_name();
+            let is_left = name
+                .to_str()
+                .is_some_and(|name| atomic::is_unfinished(name) && name.contains(MANIFEST));
+            if is_left {
+                fs::remove_file(self.directory.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The backups of an origin, newest first. A file that can't be read counts as absent.
     pub fn metas(&self, origin: &Origin) -> io::Result<Vec<Meta>> {
         let mut metas = Vec::new();

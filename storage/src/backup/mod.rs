@@ -83,6 +83,9 @@ fn run_hooked(
     let index = Index::open(&request.layout)
         .map_err(|source| volume(&request.layout.join("backups/.index"), source))?;
     let _alone = VolumeLock::take(&index.lock(), LockMode::Exclusive, request.patience)?;
+    index
+        .sweep()
+        .map_err(|source| volume(index.directory(), source))?;
     let run = Run {
         request,
         destinations,
