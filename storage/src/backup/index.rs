@@ -109,8 +109,7 @@ impl Index {
     /// The manifest of a full backup, to be read from its beginning.
     pub fn manifest(&self, base: &Meta) -> io::Result<Lines<BufReader<File>>> {
         let file = File::open(self.manifest_path(base.id))?;
-        let files = base.totals.values().map(|total| total.files).sum();
-        Ok(Lines::new(BufReader::new(file), files))
+        Ok(Lines::new(BufReader::new(file), base.stored_files))
     }
 
     /// Keeps a backup, and its manifest if it is a full one.

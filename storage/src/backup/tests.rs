@@ -607,6 +607,9 @@ fn a_model_that_is_switched_while_it_is_read_is_stored_whole() {
                 bench.content(&report, "ml_models/nvda/1/scaler.json"),
                 vec![101; 10]
             );
+            assert_eq!(report.files, 5);
+            bench.request.mode = Kind::Incremental;
+            assert_eq!(bench.run().kind, Kind::Incremental);
         }
     }
 }
