@@ -778,6 +778,9 @@ fn a_restore_or_another_backup_at_work_is_waited_for_and_then_told() {
     let _held = VolumeLock::try_take(&index.lock(), LockMode::Exclusive).unwrap();
     let error = run(&bench.request, &bench.destinations(), &Silent).unwrap_err();
     assert!(matches!(error, BackupError::Lock(_)), "{error}");
+    let log = fs::read_to_string(bench.root.path().join("backups/backup_schedule.log")).unwrap();
+    let results: Vec<_> = log.lines().map(|line| line.contains("result=ok")).collect();
+    assert_eq!(results, [true, false], "{log}");
 }
 
 #[test]
