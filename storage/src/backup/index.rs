@@ -64,6 +64,20 @@ impl Index {
         self.directory.join("lock")
     }
 
+    /// Removes what a killed run left; only for the holder of the [`lock`](Self::lock).
+    pub fn sweep(&self) -> io::Result<()> {
+        for found in fs::read_dir(&self.directory)?.take(MAX_FILES) {
+            let name = found?.file_name();
+            let is_left = name
+                .to_str()
+                .is_some_and(|name| atomic::is_unfinished(name) && name.contains(MANIFEST));
+            if is_left {
+                fs::remove_file(self.directory.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The backups of an origin, newest first. A file that can't be read counts as absent.
     pub fn metas(&self, origin: &Origin) -> io::Result<Vec<Meta>> {
         let mut metas = Vec::new();
@@ -95,8 +109,7 @@ impl Index {
     /// The manifest of a full backup, to be read from its beginning.
     pub fn manifest(&self, base: &Meta) -> io::Result<Lines<BufReader<File>>> {
         let file = File::open(self.manifest_path(base.id))?;
-        let files = base.totals.values().map(|total| total.files).sum();
-        Ok(Lines::new(BufReader::new(file), files))
+        Ok(Lines::new(BufReader::new(file), base.stored_files))
     }
 
     /// Keeps a backup, and its manifest if it is a full one.

@@ -75,8 +75,6 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
             return self.engine.note(Note::Unstored);
         };
         self.outcome.tally.add(self.shared.volume, path, size);
-        self.outcome.files += 1;
-        self.outcome.bytes += size;
         self.shared.progress.advance(1, 0);
         self.engine.note(Note::Stored(entry, attempt))
     }

@@ -75,6 +75,27 @@ fn run_hooked(
 ) -> Result<Report, BackupError> {
     request.check(destinations.len())?;
     let recipients = Recipients::parse(&request.recipients)?;
+    let mut result = locked(request, destinations, progress, hook, recipients);
+    if let Err(error) = index::log(&request.layout, request.now, &result)
+        && let Ok(report) = &mut result
+    {
+        report.warnings.push(Warning {
+            path: index::LOG.to_owned(),
+            message: format!(
+                "the line about this backup can't be written: {error}: check the volume's space"
+            ),
+        });
+    }
+    result
+}
+
+fn locked(
+    request: &Request,
+    destinations: &[Box<dyn Destination>],
+    progress: &dyn Progress,
+    hook: Option<&Hook<'_>>,
+    recipients: Recipients,
+) -> Result<Report, BackupError> {
     let volume = |path: &Path, source| BackupError::Volume {
         path: path.display().to_string(),
         source,
@@ -83,6 +104,9 @@ fn run_hooked(
     let index = Index::open(&request.layout)
         .map_err(|source| volume(&request.layout.join("backups/.index"), source))?;
     let _alone = VolumeLock::take(&index.lock(), LockMode::Exclusive, request.patience)?;
+    index
+        .sweep()
+        .map_err(|source| volume(index.directory(), source))?;
     let run = Run {
         request,
         destinations,
@@ -92,15 +116,7 @@ fn run_hooked(
         index,
         metas: Vec::new(),
     };
-    let mut result = run.all();
-    if let Err(error) = index::log(&request.layout, request.now, &result) {
-        let path = index::LOG.to_owned();
-        let message = format!("the line about this backup can't be written: {error}");
-        if let Ok(report) = &mut result {
-            report.warnings.push(Warning { path, message });
-        }
-    }
-    result
+    run.all()
 }
 
 /// One run, under its locks.

@@ -31,8 +31,8 @@ pub enum Plan {
     Delete(RelativePath),
     /// The walk couldn't read it; what the base has of it stays.
     Trouble(Found),
-    /// A kind of file that no archive holds.
-    Skip(Item),
+    /// A kind of file that no archive holds, and whether the base has something else there.
+    Skip(Item, bool),
 }
 
 /// Something to store.
@@ -145,7 +145,7 @@ impl<E, W: Iterator<Item = Found>, B: Iterator<Item = Result<Entry, E>>> Merge<W
             });
         }
         if matches!(item.kind, ItemKind::Special(_)) {
-            return Some(Plan::Skip(item));
+            return Some(Plan::Skip(item, before.is_some()));
         }
         let Some(before) = before else {
             return Some(Plan::Store(Store {
@@ -375,7 +375,7 @@ mod tests {
             Plan::Store(store) => format!("store {}", store.item.path),
             Plan::Delete(path) => format!("delete {path}"),
             Plan::Trouble(_) => "trouble".to_owned(),
-            Plan::Skip(item) => format!("skip {}", item.path),
+            Plan::Skip(item, in_base) => format!("skip {} {in_base}", item.path),
         };
         Merge::new(walk.into_iter(), base, oldest)
             .map(name)
@@ -425,7 +425,7 @@ mod tests {
         ];
         let base = vec![entry(&file("config/p")), entry(&file("logs/b"))];
         let found = plans(walk, base, Some(time(2)));
-        assert_eq!(found, ["delete config/p", "skip config/p", "keep logs/b"]);
+        assert_eq!(found, ["skip config/p true", "keep logs/b"]);
     }
 
     fn trees() -> impl Strategy<Value = BTreeMap<RelativePath, Item>> {

@@ -287,3 +287,71 @@ pub fn settled(mut attributes: Attributes) -> Attributes {
     }
     attributes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::walk::open_root;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::thread;
+
+    fn path(text: &str) -> RelativePath {
+        RelativePath::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_changed_just_now_has_no_ctime_to_trust() {
+        let folder = tempfile::tempdir().unwrap();
+        let reader = Reader::new(open_root(folder.path()).unwrap(), None);
+        // A slow machine may need more than one try to look soon enough.
+        let soon = (0..50).any(|_| {
+            fs::write(folder.path().join("a"), "x").unwrap();
+            let small = reader.small(&path("a"), false, &mut Vec::new()).unwrap();
+            small.attributes.ctime == Time::default()
+        });
+        assert!(soon);
+        thread::sleep(2 * CLOCK_STEP);
+        let small = reader.small(&path("a"), false, &mut Vec::new()).unwrap();
+        let status = reader.status(&path("a")).unwrap();
+        assert_eq!(small.attributes, status.attributes);
+    }
+
+    #[test]
+    fn what_took_a_files_place_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::write(root.join("large"), vec![0; MAX_GROWN as usize + 1]).unwrap();
+        fs::create_dir(root.join("directory")).unwrap();
+        symlink("large", root.join("link")).unwrap();
+        let reader = Reader::new(open_root(root).unwrap(), None);
+        let mut out = b"before".to_vec();
+        for name in ["directory", "link", "gone", "large/below"] {
+            let read = reader.small(&path(name), false, &mut out);
+            assert!(matches!(read, Err(Unread::Gone)), "{name}: {read:?}");
+        }
+        let read = reader.small(&path("large"), false, &mut out);
+        assert!(matches!(read, Err(Unread::Grown)), "{read:?}");
+        assert_eq!(out, b"before");
+        // A log is cut instead.
+        reader.small(&path("large"), true, &mut out).unwrap();
+        assert_eq!(out.len(), 6 + MAX_GROWN as usize);
+    }
+
+    #[test]
+    fn holes_are_found_and_nothing_else_is_taken_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("sparse")).unwrap();
+        file.set_len(8 << 20).unwrap();
+        file.write_all_at(b"data", 3 << 20).unwrap();
+        let reader = Reader::new(open_root(folder.path()).unwrap(), None);
+        let mut large = reader.large(&path("sparse")).unwrap();
+        let mebibyte = TARGET as u64;
+        let holes: Vec<_> = (0..8)
+            .map(|index| large.is_hole(index * mebibyte, mebibyte))
+            .collect();
+        // A file system without holes says that all of it is data.
+        let all = [true, true, true, false, true, true, true, true];
+        assert!(holes == all || holes == [false; 8], "{holes:?}");
+    }
+}

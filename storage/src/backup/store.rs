@@ -86,7 +86,8 @@ impl<'e, 'scope, 'a: 'scope> Coordinator<'e, 'scope, 'a> {
                 self.arrive(&store.item.path)?;
                 self.store(store)
             }
-            Plan::Skip(item) => {
+            Plan::Skip(item, in_base) => {
+                self.arrive(&item.path)?;
                 self.skipped += 1;
                 let ItemKind::Special(kind) = item.kind else {
                     return Ok(());
@@ -94,6 +95,9 @@ impl<'e, 'scope, 'a: 'scope> Coordinator<'e, 'scope, 'a> {
                 let message =
                     format!("it is {kind} and not in the backup: no archive can hold what it does");
                 self.warn(Warning::new(&item.path, message));
+                if in_base {
+                    self.push(Step::Delete(item.path), 0)?;
+                }
                 Ok(())
             }
             Plan::Trouble(found) => {

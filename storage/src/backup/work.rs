@@ -66,7 +66,7 @@ pub struct Member {
 pub struct Outcome {
     /// What lies on the volume.
     pub tally: Tally,
-    /// Files that were stored.
+    /// Files that the manifest names as stored; the writer counts them.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -77,8 +77,6 @@ pub struct Outcome {
 impl Outcome {
     pub fn merge(&mut self, other: Self) {
         self.tally.merge(other.tally);
-        self.files += other.files;
-        self.bytes += other.bytes;
         self.warnings.extend(other.warnings);
     }
 }
@@ -258,8 +256,6 @@ impl<'a> Worker<'a> {
                 .write(raw);
                 raw.extend(&*file);
                 entry::pad(raw, size);
-                output.outcome.files += 1;
-                output.outcome.bytes += size;
                 Content::File {
                     attributes,
                     size,

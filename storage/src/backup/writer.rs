@@ -174,6 +174,10 @@ impl<'a> Writer<'a> {
         serde_json::to_writer(&mut self.lines, entry)
             .map_err(|error| BackupError::Internal(error.to_string()))?;
         self.lines.push(b'\n');
+        if let Content::File { size, .. } = &entry.content {
+            self.outcome.files += 1;
+            self.outcome.bytes += size;
+        }
         if self.lines.len() >= TARGET {
             self.pack_lines()?;
         }
