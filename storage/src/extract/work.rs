@@ -494,6 +494,12 @@ impl<'run> Worker<'run> {
     fn begin(&mut self, large: &Large, raw: &[u8]) -> Result<(State, usize), SnapshotError> {
         let archive = self.shared.archive;
         let found = TarEntry::read(raw).map_err(|error| archive.hostile(error))?;
+        if found.kind != Kind::File {
+            return Err(archive.hostile(format!(
+                "{}: only a file can have several members",
+                found.path
+            )));
+        }
         let start = found.header_length;
         let size = found.size;
         let padding = padded(size)
@@ -507,12 +513,6 @@ impl<'run> Worker<'run> {
             is_broken: false,
         };
         match &large.expected {
-            None if found.kind != Kind::File => {
-                return Err(archive.hostile(format!(
-                    "{}: only a file can have several members",
-                    found.path
-                )));
-            }
             None => self.shared.attempt(
                 found,
                 Place {
