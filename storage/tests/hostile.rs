@@ -1,6 +1,12 @@
 //! Archives that no program of ours writes: none of them changes anything outside the target, each is refused with a
 //! sentence, and verify finds each.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::items_after_statements,
+    clippy::semicolon_if_nothing_returned,
+    reason = "a test may panic, and its tables are beside what reads them"
+)]
 
 mod builder;
 
