@@ -5,10 +5,13 @@
 
 pub mod archive;
 pub mod atomic;
+pub mod backup;
 pub mod chain;
 pub mod decrypt;
 pub mod destination;
+pub mod encrypt;
 pub mod extract;
+pub mod guard;
 pub mod history;
 pub mod layout;
 pub mod lock;
@@ -21,3 +24,4 @@ pub mod snapshot;
 pub mod space;
 pub mod symbol;
 pub mod verify;
+pub mod walk;

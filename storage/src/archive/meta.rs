@@ -3,7 +3,7 @@
 //! It makes lists and retention cheap. What it says is a hint only: anyone who can write to the store can
 //! forge it, so nothing is restored by its word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,9 @@ pub struct Meta {
     pub key_ids: Vec<String>,
     /// What lay on the volume, by part: the guard compares it with the next backup's.
     pub totals: BTreeMap<Category, Total>,
+    /// What the guard compares besides.
+    #[serde(default)]
+    pub guarded: Guarded,
     /// Why the guard suspects that data was lost before this backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspect: Option<Suspect>,
@@ -66,6 +69,16 @@ pub struct Total {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// What the guard looks at and no part of the volume shows by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guarded {
+    /// `stock_data/historical/` alone, so that a growing cache can't hide a loss.
+    pub history: Total,
+    /// A mark for each model, which tells them apart and doesn't name them.
+    #[serde(default)]
+    pub models: BTreeSet<String>,
 }
 
 /// The guard's verdict.

@@ -1,0 +1,129 @@
+//! Which backups a new one is compared with: the base of an incremental one, and the guard's measure.
+//!
+//! In come what the index has and the destinations, out comes a choice with its reason.
+
+use super::Request;
+use crate::archive::category::Category;
+use crate::archive::header::{Kind, Origin};
+use crate::archive::meta::{MAX_META, Meta};
+use crate::archive::name::ArchiveName;
+use crate::destination::Destination;
+
+/// Most files at a destination that are read to find the last backup.
+const MAX_READ: usize = 50;
+
+/// What an incremental request becomes.
+pub enum Choice {
+    /// Based on this full backup.
+    Base(Box<Meta>),
+    /// A full one, and why if that was not asked for.
+    Full(Option<String>),
+}
+
+/// A set of parts in one order.
+pub fn sorted(include: &[Category]) -> Vec<Category> {
+    let mut include = include.to_vec();
+    include.sort_unstable();
+    include.dedup();
+    include
+}
+
+/// The base for a request; `metas` are the origin's, newest first.
+pub fn choose(
+    request: &Request,
+    metas: &[Meta],
+    destinations: &[Box<dyn Destination>],
+    key_ids: &[String],
+) -> Choice {
+    let because = |reason: String| Choice::Full(Some(reason));
+    let Some(base) = metas.iter().find(|meta| meta.kind == Kind::Full) else {
+        return because("there is no full backup of this origin in backups/.index yet".to_owned());
+    };
+    if sorted(&base.include) != sorted(&request.include) {
+        return because(format!(
+            "{} holds other parts of the volume",
+            base.name.stem()
+        ));
+    }
+    if base.key_ids != key_ids {
+        return because(format!(
+            "{} is encrypted to other recipients",
+            base.name.stem()
+        ));
+    }
+    if is_doubted(base, destinations) {
+        return because(format!(
+            "{} is suspected to lack data and nobody has accepted it",
+            base.name.stem()
+        ));
+    }
+    for destination in destinations {
+        if let Err(reason) = is_there(base, &**destination) {
+            return because(format!(
+                "{}: {}: {reason}",
+                destination.label(),
+                base.name.stem()
+            ));
+        }
+    }
+    Choice::Base(Box::new(base.clone()))
+}
+
+/// Whether a destination has a base as it was written.
+fn is_there(base: &Meta, destination: &dyn Destination) -> Result<(), String> {
+    let items = destination.list().map_err(|error| error.to_string())?;
+    let name = base.name.to_string();
+    match items.iter().find(|item| item.name == name) {
+        None => return Err("it is not there".to_owned()),
+        Some(item) if item.size != base.archive_bytes => {
+            return Err("it has another size".to_owned());
+        }
+        Some(_) => {}
+    }
+    match read(destination, base.name) {
+        Some(meta) if meta.id == base.id && meta.sha256 == base.sha256 => Ok(()),
+        Some(_) => Err("it is another backup".to_owned()),
+        None => Err("the file beside it is missing".to_owned()),
+    }
+}
+
+fn read(destination: &dyn Destination, name: ArchiveName) -> Option<Meta> {
+    let text = destination.read(&name.meta(), MAX_META).ok()??;
+    serde_json::from_slice(&text).ok()
+}
+
+fn each(destinations: &[Box<dyn Destination>]) -> impl Iterator<Item = &dyn Destination> {
+    destinations.iter().map(AsRef::as_ref)
+}
+
+/// Whether the guard doubts a backup; a person may have accepted it at any destination.
+fn is_doubted(meta: &Meta, destinations: &[Box<dyn Destination>]) -> bool {
+    let is_accepted = |destination: &dyn Destination| {
+        read(destination, meta.name).is_some_and(|said| said.id == meta.id && !said.is_suspect())
+    };
+    meta.is_suspect() && !each(destinations).any(is_accepted)
+}
+
+/// The newest backup of the origin that isn't doubted. A volume that has lost its index asks the destinations.
+pub fn trusted(
+    metas: &[Meta],
+    origin: &Origin,
+    destinations: &[Box<dyn Destination>],
+) -> Option<Meta> {
+    if !metas.is_empty() {
+        let is_good = |meta: &&Meta| !is_doubted(meta, destinations);
+        return metas.iter().find(is_good).cloned();
+    }
+    let newest = |destination: &dyn Destination| {
+        let items = destination.list().ok()?;
+        let names = items.iter().filter_map(|item| item.name.parse().ok());
+        let mut names: Vec<ArchiveName> = names.collect();
+        names.sort_unstable();
+        let metas = names.into_iter().rev().take(MAX_READ);
+        metas
+            .filter_map(|name| read(destination, name))
+            .find(|meta| meta.origin == *origin && !meta.is_suspect())
+    };
+    let found = each(destinations).filter_map(newest);
+    found.max_by_key(|meta| meta.name.time())
+}

@@ -1,0 +1,301 @@
+//! `backups/.index/`: what the volume remembers of its backups, so that an incremental one needs no archive.
+//!
+//! In comes what a run made, out come the bases and their manifests. Files appear whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::report::{BackupError, DestinationReport, Report};
+use crate::archive::digest::Digest;
+use crate::archive::header::{Kind, Origin};
+use crate::archive::manifest::{Content, Entry, MAX_LINE};
+use crate::archive::member::{HEADER_LENGTH, MemberHeader, Unpacker};
+use crate::archive::meta::{MAX_META, Meta};
+use crate::archive::name::ArchiveName;
+use crate::atomic;
+use crate::layout::Layout;
+
+/// Lines that `known.jsonl` keeps, the newest.
+const MAX_KNOWN: usize = 10_000;
+/// Most files of the index that are looked at.
+const MAX_FILES: usize = 100_000;
+/// How names of manifests end.
+const MANIFEST: &str = ".manifest.gz";
+
+/// The directory.
+pub struct Index {
+    directory: PathBuf,
+}
+
+/// A line of `known.jsonl`: what a run on this volume wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The archive's id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: ArchiveName,
+    /// SHA-256 of its whole file.
+    pub sha256: Digest,
+}
+
+impl Index {
+    /// Makes the directory where it is missing.
+    pub fn open(layout: &Layout) -> io::Result<Self> {
+        atomic::create_directory(&layout.join("backups"))?;
+        let directory = layout.join("backups/.index");
+        atomic::create_directory(&directory)?;
+        Ok(Self { directory })
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The file that keeps two backups apart.
+    pub fn lock(&self) -> PathBuf {
+        self.directory.join("lock")
+    }
+
+    /// The backups of an origin, newest first. A file that can't be read counts as absent.
+    pub fn metas(&self, origin: &Origin) -> io::Result<Vec<Meta>> {
+        let mut metas = Vec::new();
+        for found in fs::read_dir(&self.directory)?.take(MAX_FILES) {
+            let name = found?.file_name();
+            let stem = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            let Some(id) = stem.and_then(|stem| stem.parse::<Uuid>().ok()) else {
+                continue;
+            };
+            let mut text = Vec::new();
+            let read = File::open(self.directory.join(name))
+                .and_then(|file| file.take(MAX_META as u64).read_to_end(&mut text));
+            if read.is_ok()
+                && let Ok(meta) = serde_json::from_slice::<Meta>(&text)
+                && meta.id == id
+                && meta.origin == *origin
+            {
+                metas.push(meta);
+            }
+        }
+        metas.sort_by_key(|meta| std::cmp::Reverse((meta.name.time(), meta.id)));
+        Ok(metas)
+    }
+
+    fn manifest_path(&self, id: Uuid) -> PathBuf {
+        self.directory.join(format!("{id}{MANIFEST}"))
+    }
+
+    /// The manifest of a full backup, to be read from its beginning.
+    pub fn manifest(&self, base: &Meta) -> io::Result<Lines<BufReader<File>>> {
+        let file = File::open(self.manifest_path(base.id))?;
+        let files = base.totals.values().map(|total| total.files).sum();
+        Ok(Lines::new(BufReader::new(file), files))
+    }
+
+    /// Keeps a backup, and its manifest if it is a full one.
+    pub fn record(&self, meta: &Meta, manifest: Option<&[Arc<[u8]>]>) -> io::Result<()> {
+        self.attest(meta)?;
+        if let Some(members) = manifest {
+            self.write_manifest(meta.id, members)?;
+        }
+        let text = serde_json::to_vec(meta).map_err(io::Error::other)?;
+        // Last: whoever finds it finds the manifest.
+        atomic::write_durable(&self.directory.join(format!("{}.json", meta.id)), &text)
+    }
+
+    fn write_manifest(&self, id: Uuid, members: &[Arc<[u8]>]) -> io::Result<()> {
+        let partial = self.directory.join(format!(".{id}{MANIFEST}.partial"));
+        let write = || {
+            let mut file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(atomic::FILE_MODE)
+                .open(&partial)?;
+            file.set_permissions(fs::Permissions::from_mode(atomic::FILE_MODE))?;
+            members
+                .iter()
+                .try_for_each(|member| file.write_all(member))?;
+            file.sync_all()?;
+            fs::rename(&partial, self.manifest_path(id))?;
+            File::open(&self.directory)?.sync_all()
+        };
+        let written = write();
+        if written.is_err() {
+            // The first error is what has to be known.
+            let _ = fs::remove_file(&partial);
+        }
+        written
+    }
+
+    fn attest(&self, meta: &Meta) -> io::Result<()> {
+        let path = self.directory.join("known.jsonl");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        let known = Known {
+            id: meta.id,
+            name: meta.name,
+            sha256: meta.sha256,
+        };
+        let line = serde_json::to_string(&known).map_err(io::Error::other)?;
+        let mut lines: Vec<_> = text.lines().chain([line.as_str()]).collect();
+        let lines = lines.split_off(lines.len().saturating_sub(MAX_KNOWN));
+        atomic::write_durable(&path, (lines.join("\n") + "\n").as_bytes())
+    }
+}
+
+/// Reads a manifest's members line by line; memory is that of one member.
+pub struct Lines<R> {
+    source: R,
+    unpacker: Unpacker,
+    member: Vec<u8>,
+    raw: Vec<u8>,
+    next: usize,
+    /// Files that are still to come.
+    files: u64,
+    is_done: bool,
+}
+
+impl<R: Read> Lines<R> {
+    /// A reader that expects so many files.
+    pub fn new(source: R, files: u64) -> Self {
+        Self {
+            source,
+            unpacker: Unpacker::default(),
+            member: Vec::new(),
+            raw: Vec::new(),
+            next: 0,
+            files,
+            is_done: false,
+        }
+    }
+
+    /// Whether there was another member.
+    fn fill(&mut self) -> Result<bool, String> {
+        let mut header = [0; HEADER_LENGTH];
+        let mut filled = 0;
+        while filled < HEADER_LENGTH {
+            match self.source.read(&mut header[filled..]) {
+                Ok(0) if filled == 0 => return Ok(false),
+                Ok(0) => return Err("it is cut off".to_owned()),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        let length = MemberHeader::read(&header).map_err(|error| error.to_string())?;
+        self.member.clear();
+        self.member.extend(header);
+        self.member.resize(length.length as usize, 0);
+        self.source
+            .read_exact(&mut self.member[HEADER_LENGTH..])
+            .map_err(|error| error.to_string())?;
+        // What is left over of the member before belongs to the next line.
+        let rest = self.raw.split_off(self.next);
+        self.next = 0;
+        self.unpacker
+            .unpack(&self.member, &mut self.raw)
+            .map_err(|error| error.to_string())?;
+        if !rest.is_empty() {
+            if rest.len() > MAX_LINE {
+                return Err("a line is too long".to_owned());
+            }
+            self.raw.splice(..0, rest);
+        }
+        Ok(true)
+    }
+
+    fn line(&mut self) -> Result<Option<Entry>, String> {
+        loop {
+            let rest = &self.raw[self.next..];
+            if let Some(length) = rest.iter().position(|byte| *byte == b'\n') {
+                let entry: Entry =
+                    serde_json::from_slice(&rest[..length]).map_err(|error| error.to_string())?;
+                self.next += length + 1;
+                if matches!(entry.content, Content::File { .. }) {
+                    self.files = self.files.checked_sub(1).ok_or("it has too many files")?;
+                }
+                return Ok(Some(entry));
+            }
+            if !self.fill()? {
+                return if self.files == 0 && self.next == self.raw.len() {
+                    Ok(None)
+                } else {
+                    Err("it is cut off".to_owned())
+                };
+            }
+        }
+    }
+}
+
+impl<R: Read> Iterator for Lines<R> {
+    type Item = Result<Entry, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_done {
+            return None;
+        }
+        let line = self.line().transpose();
+        self.is_done = !matches!(line, Some(Ok(_)));
+        line
+    }
+}
+
+/// The log of all runs, relative to the root.
+pub const LOG: &str = "backups/backup_schedule.log";
+
+/// Appends a line about a run.
+pub fn log(
+    layout: &Layout,
+    now: Timestamp,
+    result: &Result<Report, BackupError>,
+) -> io::Result<()> {
+    let mut line = match result {
+        Ok(report) => {
+            let fate = |one: &DestinationReport| match &one.error {
+                None => format!("{}: stored", one.destination),
+                Some(error) => format!("failed: {error}"),
+            };
+            let fates: Vec<_> = report.destinations.iter().map(fate).collect();
+            format!(
+                "{now} {} {} files={} bytes={} size={} result={} {}",
+                report.name,
+                match report.kind {
+                    Kind::Full => "full",
+                    Kind::Incremental => "incremental",
+                },
+                report.files,
+                report.bytes,
+                report.archive_bytes,
+                if !report.suspect.is_empty() {
+                    "suspect"
+                } else if report.warnings.is_empty() {
+                    "ok"
+                } else {
+                    "warnings"
+                },
+                fates.join("; ")
+            )
+        }
+        Err(error) => format!("{now} - result=failed {error}"),
+    };
+    // One run, one line, whatever a system's message has in it.
+    line.retain(|character| !character.is_control());
+    line.push('\n');
+    let mut file = File::options()
+        .append(true)
+        .create(true)
+        .mode(atomic::FILE_MODE)
+        .open(layout.join(LOG))?;
+    file.write_all(line.as_bytes())
+}

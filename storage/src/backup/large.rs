@@ -1,0 +1,200 @@
+//! Large files: read in blocks by the coordinator, hashed on the way, packed by whichever thread is free.
+//!
+//! In comes what the plan says, out go blocks; a file that changes meanwhile is stored again as a later entry.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use tar::EntryType;
+
+use super::engine::Failed;
+use super::entry::{EntryHeader, pad};
+use super::plan::Store;
+use super::read::{Large, RETRIES, Unread, settled};
+use super::report::{BackupError, Warning};
+use super::store::Coordinator;
+use super::work::{Job, Member, Output, deleted};
+use super::writer::Note;
+use crate::archive::category::Category;
+use crate::archive::digest::Digest;
+use crate::archive::manifest::{Content, Entry, Place};
+use crate::archive::member::TARGET;
+use crate::archive::path::RelativePath;
+
+impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
+    /// Stores a file in blocks, again as a later entry while it changes.
+    pub(super) fn large(&mut self, store: &Store) -> Result<(), Failed> {
+        let path = &store.item.path;
+        if let Some(digest) = store.unless {
+            match self.shared.reader.hash(path) {
+                Ok((found, true)) if found == digest => {
+                    self.keep(path, store.item.size);
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(error) => return self.unread(store, error),
+            }
+        }
+        let is_log = store.item.category == Category::Logs;
+        let mut best = None;
+        let mut is_settled = false;
+        for attempt in 0..=RETRIES {
+            let mut large = match self.shared.reader.large(path) {
+                Ok(large) => large,
+                // What was read before is better than nothing.
+                Err(_) if best.is_some() => break,
+                Err(error) => {
+                    self.engine.note(Note::Unstored)?;
+                    return self.unread(store, error);
+                }
+            };
+            self.engine.note(Note::Attempt)?;
+            let (sha256, fault) = self.stream(path, &mut large)?;
+            let has_changed = self.shared.reader.has_changed(path, &large);
+            match fault {
+                None => {
+                    let entry = large_entry(path, &large, sha256);
+                    best = Some((entry, attempt, large.status.size));
+                    is_settled = is_log || !has_changed;
+                }
+                Some(Fault::Short) => {}
+                Some(Fault::Unread(error)) if best.is_none() => {
+                    self.engine.note(Note::Unstored)?;
+                    return self.unread(store, error);
+                }
+                Some(Fault::Unread(_)) => break,
+            }
+            if is_settled {
+                break;
+            }
+        }
+        if !is_settled {
+            self.warn(Warning::live(path));
+        }
+        let Some((entry, attempt, size)) = best else {
+            return self.engine.note(Note::Unstored);
+        };
+        self.outcome.tally.add(self.shared.volume, path, size);
+        self.outcome.files += 1;
+        self.outcome.bytes += size;
+        self.shared.progress.advance(1, 0);
+        self.engine.note(Note::Stored(entry, attempt))
+    }
+
+    fn unread(&mut self, store: &Store, error: Unread) -> Result<(), Failed> {
+        let path = &store.item.path;
+        match error {
+            Unread::Gone if store.in_base => self.engine.output(Output {
+                rest: vec![deleted(path.clone())],
+                ..Output::default()
+            }),
+            Unread::Gone | Unread::Grown => Ok(()),
+            Unread::Refused(source) => {
+                self.warn(Warning::unreadable(path, &source));
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands in a file's header and data. Whatever happens, the entry has the length that its header says.
+    fn stream(
+        &mut self,
+        path: &RelativePath,
+        large: &mut Large,
+    ) -> Result<(Digest, Option<Fault>), Failed> {
+        let size = large.status.size;
+        let mut hasher = Sha256::new();
+        let mut fault = None;
+        let mut raw = self.shared.buffer();
+        EntryHeader {
+            path: path.as_bytes(),
+            kind: EntryType::Regular,
+            link: &[],
+            size,
+            mode: large.status.attributes.mode,
+            mtime: large.status.attributes.mtime,
+        }
+        .write(&mut raw);
+        let mut offset = 0;
+        let mut continues = false;
+        loop {
+            let room = (TARGET - raw.len().min(TARGET / 2)) as u64;
+            let length = room.min(size - offset);
+            let is_whole = continues && length == TARGET as u64;
+            let are_zeros = fault.is_some() || large.is_hole(offset, length);
+            if is_whole && are_zeros {
+                self.shared.zeros(&mut hasher);
+                self.zero_member()?;
+            } else {
+                let start = raw.len();
+                raw.resize(start + length as usize, 0);
+                if !are_zeros {
+                    match large.read(offset, &mut raw[start..]) {
+                        Ok(filled) if filled < length as usize => fault = Some(Fault::Short),
+                        Ok(_) => {}
+                        Err(error) => fault = Some(Fault::Unread(error)),
+                    }
+                }
+                hasher.update(&raw[start..]);
+                if offset + length == size {
+                    pad(&mut raw, size);
+                }
+                if !raw.is_empty() {
+                    self.engine.submit(Job::Block { raw, continues })?;
+                }
+                raw = self.shared.buffer();
+            }
+            self.shared.progress.advance(0, length);
+            offset += length;
+            continues = true;
+            if offset == size {
+                return Ok((Digest::finish(hasher), fault));
+            }
+        }
+    }
+
+    /// A member of zeros, packed once for all.
+    fn zero_member(&mut self) -> Result<(), Failed> {
+        let packed = if let Some(packed) = &self.zeros {
+            Arc::clone(packed)
+        } else {
+            let job = Job::Block {
+                raw: vec![0; TARGET],
+                continues: true,
+            };
+            let packed = self.own.run(job).map_err(|error| error.to_string());
+            let member = packed.map(|output| output.members.into_iter().next());
+            let Ok(Some(member)) = member else {
+                return Err(BackupError::Internal("zeros can't be packed".to_owned()).into());
+            };
+            Arc::clone(self.zeros.insert(member.packed))
+        };
+        self.engine.output(Output {
+            members: vec![Member {
+                packed,
+                entries: Vec::new(),
+            }],
+            ..Output::default()
+        })
+    }
+}
+
+/// Why an attempt to store a large file failed.
+enum Fault {
+    /// It became shorter.
+    Short,
+    /// It can't be read.
+    Unread(Unread),
+}
+
+fn large_entry(path: &RelativePath, large: &Large, sha256: Digest) -> Entry {
+    Entry {
+        path: path.clone(),
+        content: Content::File {
+            attributes: settled(large.status.attributes),
+            size: large.status.size,
+            sha256,
+            place: Place { member: 0, skip: 0 },
+        },
+    }
+}
