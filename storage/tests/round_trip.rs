@@ -127,7 +127,7 @@ fn same(found: &Look, expected: &Look) {
     let names = |look: &Look| look.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(found), names(expected));
     for (path, entry) in expected {
-        assert!(found.get(path) == Some(entry), "{path:?}");
+        assert!(found.get(path) == Some(entry), "{}", path.display());
     }
 }
 
