@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use crate::snapshot::SnapshotError;
 /// How an age file begins.
 const MAGIC: &[u8] = b"age-encryption.org/";
 /// Longest age header that is read, in bytes: age's parser would read a forged one for ever.
-const MAX_AGE_HEADER: u64 = 64 << 10;
+const MAX_AGE_HEADER: u64 = 32 << 10;
 /// Largest file of identities that is read, in bytes.
 const MAX_IDENTITIES: u64 = 1 << 20;
 /// Bytes that are read ahead of a sequential reader.
@@ -233,7 +233,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn unlock(source: Source, identities: &[Identity]) -> Result<StreamReader<Source>, DecryptError> {
     let limit = Arc::clone(&source.limit);
-    let decryptor = age::Decryptor::new(source)?;
+    let decryptor = age::Decryptor::new_buffered(source)?;
     let reader = decryptor.decrypt(
         identities
             .iter()
@@ -314,19 +314,26 @@ impl Source {
 
 impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at >= self.file.size() || buffer.is_empty() {
-            return Ok(0);
-        }
-        if self.at >= self.limit.load(Ordering::Relaxed) {
+        let available = self.fill_buf()?;
+        let length = available.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&available[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl BufRead for Source {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if self.at >= limit {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the header of the encryption has no end",
             ));
         }
-        if self.available().is_empty() {
-            let left = self.file.size() - self.at;
-            let length = left.min(BLOCK as u64) as usize;
-            self.buffer.resize(length, 0);
+        let left = self.file.size().saturating_sub(self.at);
+        if self.available().is_empty() && left > 0 {
+            self.buffer.resize(left.min(BLOCK as u64) as usize, 0);
             self.buffered = self.at;
             let read = self.file.read_exact_at(&mut self.buffer, self.at);
             if let Err(error) = read {
@@ -337,11 +344,13 @@ impl Read for Source {
                 lock(hasher).update(&self.buffer);
             }
         }
+        let allowed = usize::try_from(limit - self.at).unwrap_or(usize::MAX);
         let available = self.available();
-        let length = available.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&available[..length]);
+        Ok(&available[..available.len().min(allowed)])
+    }
+
+    fn consume(&mut self, length: usize) {
         self.at += length as u64;
-        Ok(length)
     }
 }
 
@@ -356,5 +365,63 @@ impl Seek for Source {
             io::Error::new(io::ErrorKind::InvalidInput, "a position before the start")
         })?;
         Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Memory(Vec<u8>);
+
+    impl ReadAt for Memory {
+        fn size(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            let mut rest = &self.0[offset as usize..];
+            rest.read_exact(buffer)
+        }
+    }
+
+    #[test]
+    fn any_part_of_an_encrypted_file_is_read() {
+        let key = age::x25519::Identity::generate();
+        for length in [1_usize, 5000, 65_536, 65_537, 131_072, 200_000] {
+            let plain: Vec<u8> = (0..length).map(|at| (at * at % 251) as u8).collect();
+            let sealed = age::encrypt(&key.to_public(), &plain).unwrap();
+            let file = Arc::new(Memory(sealed.clone()));
+            let bytes = Bytes::open("a", file, &[Identity(key.clone())]).unwrap();
+            assert_eq!(bytes.size(), length as u64);
+            let ends = [0, 1, 25, 1000, 65_535, 65_536, 65_537, 131_072, length];
+            for _ in 0..2 {
+                for start in ends.into_iter().rev().filter(|start| *start <= length) {
+                    for end in ends
+                        .into_iter()
+                        .filter(|end| *end >= start && *end <= length)
+                    {
+                        let mut part = vec![0; end - start];
+                        bytes.read_exact_at(&mut part, start as u64).unwrap();
+                        assert!(part == plain[start..end], "{length}: {start}..{end}");
+                    }
+                }
+            }
+            let mut sequential = bytes.sequential().unwrap();
+            let mut all = vec![0; length];
+            sequential.read_exact(&mut all).unwrap();
+            assert!(all == plain);
+            assert_eq!(sequential.finish().unwrap(), Some(Digest::of(&sealed)));
+        }
+    }
+
+    #[test]
+    fn a_header_without_end_is_refused_early() {
+        let identity = Identity(age::x25519::Identity::generate());
+        for stanza in ["a", "-> X25519 a\nb\n"] {
+            let endless = format!("age-encryption.org/v1\n{}", stanza.repeat(1 << 18));
+            let file = Arc::new(Memory(endless.into_bytes()));
+            assert!(Bytes::open("a", file, std::slice::from_ref(&identity)).is_err());
+        }
     }
 }

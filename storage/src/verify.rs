@@ -10,7 +10,9 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::digest::Digest;
+use crate::archive::member::TRAILER_LENGTH;
 use crate::archive::meta::Level;
+use crate::archive::reader::Archive;
 use crate::chain::{Chain, Link, read_meta};
 use crate::decrypt::Identity;
 use crate::destination::{Destination, ReadAt};
@@ -140,7 +142,10 @@ fn stored(
             expected,
         });
     }
-    let is_ended = match crate::archive::reader::Archive::open(name, file, request.identities) {
+    let opened = Archive::open(name, file, request.identities);
+    // Its end is compared with the manifest that it points to.
+    let opened = opened.and_then(|archive| archive.listing().map(|_| ()).map(|()| archive));
+    let is_ended = match opened {
         Ok(archive) if !archive.is_encrypted() => {
             if archive.trailer().sha256 != before {
                 report.problems.push(archive.damaged(
@@ -180,7 +185,7 @@ fn hash(
     progress: &dyn Progress,
 ) -> Result<(Digest, Digest), SnapshotError> {
     let size = file.size();
-    let end = size.saturating_sub(crate::archive::member::TRAILER_LENGTH as u64);
+    let end = size.saturating_sub(TRAILER_LENGTH as u64);
     let mut hasher = Sha256::new();
     let mut before = hasher.clone();
     let mut buffer = vec![0; BLOCK];

@@ -67,6 +67,7 @@ impl TarEntry {
     pub fn read(raw: &[u8]) -> Result<Self, TarError> {
         let first = header(raw)?;
         if first.entry_type() != EntryType::XHeader {
+            // Every entry has one for its time; without it nothing tells where an entry begins.
             return Self::build(first, Pax::default(), BLOCK);
         }
         let size = octal(&first.as_old().size, "size")?;
@@ -86,14 +87,14 @@ impl TarEntry {
 
     fn build(header: &Header, pax: Pax, header_length: usize) -> Result<Self, TarError> {
         let fields = header.as_old();
-        let kind = match header.entry_type() {
-            EntryType::Regular => Kind::File,
-            EntryType::Directory => Kind::Directory,
-            EntryType::Symlink => Kind::Symlink,
+        let kind = match fields.linkflag[0] {
+            b'0' => Kind::File,
+            b'5' => Kind::Directory,
+            b'2' => Kind::Symlink,
             other => {
                 return Err(refused(&format!(
                     "an entry has the type {:?}, only files, directories and symbolic links are allowed",
-                    char::from(other.as_byte())
+                    char::from(other)
                 )));
             }
         };
@@ -127,14 +128,9 @@ impl TarEntry {
             .ok()
             .filter(|mode| *mode <= 0o7777)
             .ok_or_else(|| about(refused("its mode has more than four digits")))?;
-        let mtime = match pax.mtime {
-            Some(mtime) => mtime,
-            None => Time {
-                seconds: i64::try_from(octal(&fields.mtime, "time").map_err(about)?)
-                    .map_err(|_| about(refused("its time is out of range")))?,
-                nanoseconds: 0,
-            },
-        };
+        let mtime = pax
+            .mtime
+            .ok_or_else(|| about(refused("its time isn't in a PAX record")))?;
         Ok(Self {
             path,
             kind,

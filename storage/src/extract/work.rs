@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::tree::{Cursor, Tree, Writer};
 use crate::archive::digest::Digest;
 use crate::archive::manifest::{Content, Entry, Place};
-use crate::archive::member::Unpacker;
+use crate::archive::member::{MemberError, Unpacker};
 use crate::archive::path::RelativePath;
 use crate::archive::reader::Archive;
 use crate::archive::tar_entry::{BLOCK, Kind, TarEntry, padded};
@@ -296,7 +296,7 @@ impl<'run> Worker<'run> {
                                 shared,
                                 offset,
                                 large.expected.as_ref(),
-                                &error,
+                                error,
                             ));
                             None
                         }
@@ -331,9 +331,9 @@ impl<'run> Worker<'run> {
             for other in rest.unwrap_or_default() {
                 shared
                     .faults
-                    .report(member_fault(shared, offset, Some(other), &error));
+                    .report(member_fault(shared, offset, Some(other), error));
             }
-            return Err(member_fault(shared, offset, first, &error));
+            return Err(member_fault(shared, offset, first, error));
         }
         let read = self.entries(&raw, offset, expected, is_last);
         shared.recycle(raw);
@@ -494,6 +494,12 @@ impl<'run> Worker<'run> {
     fn begin(&mut self, large: &Large, raw: &[u8]) -> Result<(State, usize), SnapshotError> {
         let archive = self.shared.archive;
         let found = TarEntry::read(raw).map_err(|error| archive.hostile(error))?;
+        if found.kind != Kind::File {
+            return Err(archive.hostile(format!(
+                "{}: only a file can have several members",
+                found.path
+            )));
+        }
         let start = found.header_length;
         let size = found.size;
         let padding = padded(size)
@@ -507,12 +513,6 @@ impl<'run> Worker<'run> {
             is_broken: false,
         };
         match &large.expected {
-            None if found.kind != Kind::File => {
-                return Err(archive.hostile(format!(
-                    "{}: only a file can have several members",
-                    found.path
-                )));
-            }
             None => self.shared.attempt(
                 found,
                 Place {
@@ -652,7 +652,7 @@ fn member_fault(
     shared: &Shared<'_>,
     offset: u64,
     named: Option<&Expected>,
-    error: &crate::archive::member::MemberError,
+    error: MemberError,
 ) -> SnapshotError {
     let reason = format!("the member at byte {offset}: {error}");
     match named {

@@ -16,7 +16,7 @@ use stockpredictor_storage::archive::digest::Digest;
 use stockpredictor_storage::archive::header::{Base, FORMAT, Header, Kind, Origin};
 use stockpredictor_storage::archive::manifest::{Attributes, Content, Entry, Place, Target, Time};
 use stockpredictor_storage::archive::member::{Packer, Trailer};
-use stockpredictor_storage::archive::meta::Meta;
+use stockpredictor_storage::archive::meta::{Guarded, Meta};
 use stockpredictor_storage::archive::name::ArchiveName;
 use stockpredictor_storage::archive::path::RelativePath;
 use stockpredictor_storage::destination::{Destination, DestinationError, Item, ReadAt, Upload};
@@ -139,6 +139,7 @@ pub fn meta(name: &str, header: &Header, archive: &[u8]) -> Vec<u8> {
         sha256: Digest::of(archive),
         key_ids: Vec::new(),
         totals: BTreeMap::new(),
+        guarded: Guarded::default(),
         suspect: None,
         verification: None,
     };
