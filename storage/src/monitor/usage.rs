@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn one_sample_an_hour_is_kept_for_90_days() {
         let mut samples = Vec::new();
-        for half_hour in 0..(24 * 2 * 100) {
+        for half_hour in 0..=(24 * 2 * 100) {
             let time = sample(0, 0).time + SignedDuration::from_mins(30 * half_hour);
             let now = Sample {
                 time,
