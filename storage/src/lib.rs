@@ -5,14 +5,18 @@
 
 pub mod archive;
 pub mod atomic;
+pub mod catalog;
 pub mod destination;
 pub mod history;
+pub mod known;
 pub mod layout;
 pub mod lock;
 pub mod marker;
 pub mod period;
 pub mod permission;
 pub mod progress;
+pub mod retention;
+pub mod select;
 pub mod setup;
 pub mod snapshot;
 pub mod space;
