@@ -108,6 +108,11 @@ test-apiserver: build ## Tests against a real kube-apiserver
 	@STOCKPREDICTOR_TOOLS=$$(e2e/cluster/tools.sh cluster | tail -n 1) \
 	  cargo test --locked --release --workspace --test apiserver --test process -- --ignored
 
+.PHONY: test-s3
+test-s3: build ## Object stores against a real S3 server
+	@STOCKPREDICTOR_TOOLS=$$(e2e/cluster/tools.sh versitygw | tail -n 1) \
+	  cargo test --locked --release --workspace --test object_store -- --ignored
+
 .PHONY: test-model
 test-model: build ## The service's numbers against Python's onnxruntime on the same files
 	@scripts/independent_check.sh target/release/predictor

@@ -7,6 +7,7 @@ pub mod calendar;
 pub mod cli;
 pub mod feature;
 pub mod model;
+pub mod object_store;
 pub mod runtime;
 pub mod serve;
 pub mod settings;

@@ -1,0 +1,630 @@
+//! Which backup a restore takes: by name, the newest, the newest proven, or the newest not after a time.
+//!
+//! In come a catalog's records and what a person asked for, out comes one record with the SHA-256 that its bytes must
+//! have. What nobody attested is taken only by its exact name or by a SHA-256 that a person gives; the rest is chosen
+//! by itself only if nothing speaks against it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::archive::digest::Digest;
+use crate::archive::header::Origin;
+use crate::archive::meta::{Level, Meta};
+use crate::archive::name::ArchiveName;
+use crate::catalog::{self, Record};
+use crate::known::Attestation;
+
+/// At most so many names are given as candidates in a message.
+const MAX_NAMED: usize = 5;
+
+/// What a person asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The newest.
+    Latest,
+    /// The newest whose level is Proven.
+    LatestProven,
+    /// The newest not after a time.
+    At(Timestamp),
+    /// This one.
+    Name(ArchiveName),
+    /// A file anywhere; no catalog has it.
+    File(PathBuf),
+}
+
+/// Whose backups are looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// A predictor's in a cluster, on whatever volume.
+    Predictor {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        predictor: String,
+    },
+    /// A volume's.
+    Volume(Uuid),
+    /// Whatever lies there, if it is of one predictor or volume.
+    Any,
+}
+
+/// What was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice<'a> {
+    /// The backup.
+    pub record: &'a Record,
+    /// The full backup that it is based on, if it is incremental.
+    pub base: Option<&'a Record>,
+    /// The SHA-256 that the archive's bytes must have; `None` if nobody attested it.
+    pub expected: Option<Digest>,
+    /// Newer ones that were passed over, with the reason, the newest first.
+    pub skipped: Vec<(ArchiveName, String)>,
+}
+
+/// Why nothing was chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// Nothing fits.
+    #[error("no backup {wanted} of {scope} can be restored{}: `predictor storage list` shows what there is", passed_over(.skipped))]
+    None {
+        /// What was asked for.
+        wanted: String,
+        /// Whose.
+        scope: String,
+        /// What was passed over.
+        skipped: Vec<(ArchiveName, String)>,
+    },
+    /// There would be one, but nobody attested it.
+    #[error(
+        "no backup {wanted} of {scope} is known to this volume, and anyone who can write to the destination could have put these there: {}: give one by its exact name, or its SHA-256 as --sha256, if you trust it", names(.candidates)
+    )]
+    Unattested {
+        /// What was asked for.
+        wanted: String,
+        /// Whose.
+        scope: String,
+        /// The newest that would fit.
+        candidates: Vec<ArchiveName>,
+    },
+    /// Backups of several lie there.
+    #[error("backups of several origins lie there: {}: say whose with --origin", .0.join(", "))]
+    SeveralOrigins(Vec<String>),
+    /// No archive has this name.
+    #[error("there is no backup {name}{}: `predictor storage list` shows what there is", nearest(.candidates))]
+    NoSuchName {
+        /// The name that was asked for.
+        name: ArchiveName,
+        /// The newest that there are.
+        candidates: Vec<ArchiveName>,
+    },
+    /// The one that was asked for by name can't be restored.
+    #[error("{name} can't be restored: {reason}: take another backup")]
+    Unusable {
+        /// Its name.
+        name: ArchiveName,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The one that was asked for isn't what was written under its name.
+    #[error(
+        "{name} is refused: {expected} was written under this name or id, and something else lies there: take another backup"
+    )]
+    Mismatch {
+        /// Its name.
+        name: ArchiveName,
+        /// The SHA-256 that was written.
+        expected: Digest,
+    },
+}
+
+/// The text is no time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no time: write 2025-08-01T12:00:00Z, 2025-08-01 12:00 (UTC), or 2025-08-01 for the end of that day"
+)]
+pub struct TimeError(String);
+
+impl Wanted {
+    /// What an argument means: `latest`, `latest-proven`, a name, or else the path of a file.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "latest" => Self::Latest,
+            "latest-proven" | "latestProven" => Self::LatestProven,
+            _ => text
+                .parse()
+                .map_or_else(|_| Self::File(PathBuf::from(text)), Self::Name),
+        }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => write!(formatter, "(latest)"),
+            Self::LatestProven => write!(formatter, "(latest proven)"),
+            Self::At(time) => write!(formatter, "not after {time}"),
+            Self::Name(name) => name.fmt(formatter),
+            Self::File(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
+impl Scope {
+    /// What `--origin` means: a volume's id, or `NAMESPACE/PREDICTOR`.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(volume) = text.parse() {
+            return Some(Self::Volume(volume));
+        }
+        let (namespace, predictor) = text.split_once('/')?;
+        if namespace.is_empty() || predictor.is_empty() || predictor.contains('/') {
+            return None;
+        }
+        Some(Self::Predictor {
+            namespace: namespace.to_owned(),
+            predictor: predictor.to_owned(),
+        })
+    }
+
+    /// The one that a backup belongs to: its predictor, or outside Kubernetes its volume.
+    fn of(origin: &Origin) -> Self {
+        if origin.predictor.is_empty() {
+            Self::Volume(origin.volume)
+        } else {
+            Self::Predictor {
+                namespace: origin.namespace.clone(),
+                predictor: origin.predictor.clone(),
+            }
+        }
+    }
+
+    fn contains(&self, origin: &Origin) -> bool {
+        match self {
+            Self::Predictor {
+                namespace,
+                predictor,
+            } => origin.namespace == *namespace && origin.predictor == *predictor,
+            Self::Volume(volume) => origin.volume == *volume,
+            Self::Any => true,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Predictor {
+                namespace,
+                predictor,
+            } => write!(formatter, "{namespace}/{predictor}"),
+            Self::Volume(volume) => write!(formatter, "{volume}"),
+            Self::Any => write!(formatter, "this destination"),
+        }
+    }
+}
+
+/// Reads a time: RFC 3339, a date and time without zone (UTC), or a date, which means the end of that day (UTC).
+pub fn parse_time(text: &str) -> Result<Timestamp, TimeError> {
+    let text = text.trim();
+    let refused = || TimeError(text.chars().take(40).collect());
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    // A civil date and time would also be read from a text with a zone that isn't understood.
+    let is_plain = |char: char| char.is_ascii_digit() || "-:. Tt".contains(char);
+    if !text.chars().all(is_plain) {
+        return Err(refused());
+    }
+    let utc = |time: DateTime| TimeZone::UTC.to_timestamp(time).map_err(|_| refused());
+    if text.len() <= "2025-08-01".len() {
+        let date: Date = text.parse().map_err(|_| refused())?;
+        let start = utc(date.to_datetime(jiff::civil::Time::midnight()))?;
+        return start
+            .checked_add(SignedDuration::from_hours(24) - SignedDuration::from_nanos(1))
+            .map_err(|_| refused());
+    }
+    utc(text.parse().map_err(|_| refused())?)
+}
+
+/// Chooses among `records`, sorted as a catalog's are.
+///
+/// `attest` tells what is known about an archive: a volume's [`Known`](crate::known::Known) or a resource's status.
+/// `pinned` is a SHA-256 that a person trusts; only an archive that has it is taken then. A [`Wanted::File`] is in no
+/// catalog and finds nothing here.
+pub fn select<'a>(
+    records: &'a [Record],
+    wanted: &Wanted,
+    scope: &Scope,
+    attest: &dyn Fn(&Meta) -> Attestation,
+    pinned: Option<Digest>,
+) -> Result<Choice<'a>, SelectError> {
+    if let Wanted::Name(name) = wanted {
+        return by_name(records, *name, attest, pinned);
+    }
+    let candidates: Vec<_> = records
+        .iter()
+        .filter_map(|record| Some((record, record.meta.as_ref()?)))
+        .filter(|(record, meta)| record.size.is_some() && scope.contains(&meta.origin))
+        .filter(|(record, meta)| fits(record, meta, wanted))
+        .collect();
+    if *scope == Scope::Any {
+        refuse_several(&candidates)?;
+    }
+    let mut passed = Vec::new();
+    let mut unattested = Vec::new();
+    for (record, meta) in candidates {
+        let reason = match (why_not(record, meta), pinned, attest(meta)) {
+            (Some(reason), ..) => reason,
+            (None, Some(pinned), _) if pinned != meta.sha256 => {
+                "its SHA-256 isn't the given one".to_owned()
+            }
+            (None, _, Attestation::Mismatch { .. }) => {
+                "something else was written under its name or id".to_owned()
+            }
+            (None, Some(expected), _) | (None, None, Attestation::Known(expected)) => {
+                return Ok(Choice {
+                    record,
+                    base: base_of(records, record),
+                    expected: Some(expected),
+                    skipped: passed,
+                });
+            }
+            (None, None, Attestation::Unattested) => {
+                unattested.push(record.name);
+                "its SHA-256 isn't known to this volume".to_owned()
+            }
+        };
+        passed.push((record.name, reason));
+    }
+    unattested.truncate(MAX_NAMED);
+    let (wanted, scope) = (wanted.to_string(), scope.to_string());
+    Err(if unattested.is_empty() {
+        SelectError::None {
+            wanted,
+            scope,
+            skipped: passed,
+        }
+    } else {
+        SelectError::Unattested {
+            wanted,
+            scope,
+            candidates: unattested,
+        }
+    })
+}
+
+/// A person who writes the whole name knows what they want, a suspect too; only what can't work is refused.
+fn by_name<'a>(
+    records: &'a [Record],
+    name: ArchiveName,
+    attest: &dyn Fn(&Meta) -> Attestation,
+    pinned: Option<Digest>,
+) -> Result<Choice<'a>, SelectError> {
+    let Some(record) = catalog::find(records, name).filter(|record| record.size.is_some()) else {
+        return Err(SelectError::NoSuchName {
+            name,
+            candidates: records
+                .iter()
+                .filter(|record| record.size.is_some())
+                .take(MAX_NAMED)
+                .map(|record| record.name)
+                .collect(),
+        });
+    };
+    if record.is_broken() {
+        return Err(SelectError::Unusable {
+            name,
+            reason: record
+                .anomalies
+                .last()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        });
+    }
+    let attested = record.meta.as_ref().map(attest);
+    let expected = match (attested, pinned) {
+        (Some(Attestation::Mismatch { expected }), _) => {
+            return Err(SelectError::Mismatch { name, expected });
+        }
+        (Some(Attestation::Known(known)), Some(pinned)) if known != pinned => {
+            return Err(SelectError::Unusable {
+                name,
+                reason: format!("it was written with SHA-256 {known}, not the given one"),
+            });
+        }
+        (_, Some(pinned)) => Some(pinned),
+        (Some(Attestation::Known(known)), None) => Some(known),
+        (Some(Attestation::Unattested) | None, None) => None,
+    };
+    Ok(Choice {
+        record,
+        base: base_of(records, record),
+        expected,
+        skipped: Vec::new(),
+    })
+}
+
+fn fits(record: &Record, meta: &Meta, wanted: &Wanted) -> bool {
+    match wanted {
+        Wanted::Latest => true,
+        Wanted::LatestProven => meta
+            .verification
+            .is_some_and(|verification| verification.level == Level::Proven),
+        Wanted::At(time) => record.name.time() <= *time,
+        Wanted::Name(_) | Wanted::File(_) => false,
+    }
+}
+
+/// What speaks against a backup, whoever wrote it.
+fn why_not(record: &Record, meta: &Meta) -> Option<String> {
+    if record.is_broken() {
+        return record.anomalies.last().map(ToString::to_string);
+    }
+    meta.is_suspect().then(|| {
+        let reasons = meta.suspect.iter().flat_map(|suspect| &suspect.reasons);
+        let reasons: Vec<_> = reasons.map(String::as_str).collect();
+        format!("suspect: {}", reasons.join("; "))
+    })
+}
+
+fn refuse_several(candidates: &[(&Record, &Meta)]) -> Result<(), SelectError> {
+    let scopes: BTreeSet<String> = candidates
+        .iter()
+        .map(|(_, meta)| Scope::of(&meta.origin).to_string())
+        .collect();
+    if scopes.len() < 2 {
+        return Ok(());
+    }
+    Err(SelectError::SeveralOrigins(
+        scopes.into_iter().take(MAX_NAMED).collect(),
+    ))
+}
+
+fn base_of<'a>(records: &'a [Record], record: &Record) -> Option<&'a Record> {
+    catalog::find(records, record.base()?)
+}
+
+fn names(names: &[ArchiveName]) -> String {
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+fn nearest(candidates: &[ArchiveName]) -> String {
+    if candidates.is_empty() {
+        " nor any other".to_owned()
+    } else {
+        format!(", the newest are {}", names(candidates))
+    }
+}
+
+fn passed_over(skipped: &[(ArchiveName, String)]) -> String {
+    let told: Vec<_> = skipped
+        .iter()
+        .take(MAX_NAMED)
+        .map(|(name, reason)| format!("{name}: {reason}"))
+        .collect();
+    if told.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", told.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::meta::{Suspect, Verification};
+    use crate::catalog::tests::{full, incremental, records};
+
+    const START: i64 = 1_754_000_000;
+
+    fn known(meta: &Meta) -> Attestation {
+        Attestation::Known(meta.sha256)
+    }
+
+    fn choose<'a>(records: &'a [Record], wanted: &Wanted) -> Result<Choice<'a>, SelectError> {
+        select(records, wanted, &Scope::Any, &known, None)
+    }
+
+    fn metas() -> Vec<Meta> {
+        (0..5).map(|index| full(START + index * 100)).collect()
+    }
+
+    #[test]
+    fn arguments_are_understood() {
+        let name = metas()[0].name;
+        let table = [
+            ("latest".to_owned(), Wanted::Latest),
+            ("latest-proven".to_owned(), Wanted::LatestProven),
+            (name.to_string(), Wanted::Name(name)),
+            (
+                format!("./{name}"),
+                Wanted::File(format!("./{name}").into()),
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Wanted::parse(&text), expected, "{text}");
+        }
+        let volume = Uuid::from_u128(7);
+        assert_eq!(
+            Scope::parse(&volume.to_string()),
+            Some(Scope::Volume(volume))
+        );
+        let predictor = Scope::parse("market/nvda").unwrap();
+        assert_eq!(predictor.to_string(), "market/nvda");
+        for text in ["", "nvda", "/nvda", "market/", "a/b/c"] {
+            assert_eq!(Scope::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_utc_unless_they_say_otherwise() {
+        let table = [
+            ("2025-08-01T12:00:00Z", "2025-08-01T12:00:00Z"),
+            ("2025-08-01T12:00:00+02:00", "2025-08-01T10:00:00Z"),
+            ("2025-08-01 12:00", "2025-08-01T12:00:00Z"),
+            ("2025-08-01T12:00", "2025-08-01T12:00:00Z"),
+            ("2025-08-01T12:00:30", "2025-08-01T12:00:30Z"),
+            (" 2025-08-01 ", "2025-08-01T23:59:59.999999999Z"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_time(text), Ok(expected.parse().unwrap()), "{text}");
+        }
+        for text in [
+            "",
+            "yesterday",
+            "2025-13-01",
+            "2025-08-01T12:00+",
+            "12:00",
+            "2025-08-01 25:00",
+        ] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_newest_that_nothing_speaks_against_is_chosen() {
+        let mut metas = metas();
+        let records = records(metas.clone());
+        assert_eq!(
+            choose(&records, &Wanted::Latest).unwrap().record,
+            &records[0]
+        );
+        let at = |second: i64| Wanted::At(Timestamp::from_second(START + second).unwrap());
+        for (second, expected) in [(400, 0), (399, 1), (300, 1), (0, 4), (9999, 0)] {
+            let choice = choose(&records, &at(second)).unwrap();
+            assert_eq!(choice.record, &records[expected], "{second}");
+            assert_eq!(
+                choice.expected,
+                Some(records[expected].meta.as_ref().unwrap().sha256)
+            );
+        }
+        assert!(matches!(
+            choose(&records, &at(-1)),
+            Err(SelectError::None { .. })
+        ));
+        // A suspect and a broken chain are passed over and told.
+        metas[4].suspect = Some(Suspect {
+            reasons: vec!["models are gone".to_owned()],
+            accepted: false,
+        });
+        let absent = full(START - 9);
+        metas[3] = incremental(START + 300, &absent);
+        metas[1].verification = Some(Verification {
+            level: Level::Proven,
+            at: metas[1].created_at,
+        });
+        let records = crate::catalog::tests::records(metas.clone());
+        let choice = choose(&records, &Wanted::Latest).unwrap();
+        assert_eq!(choice.record.name, metas[2].name);
+        let told: Vec<_> = choice
+            .skipped
+            .iter()
+            .map(|(_, reason)| reason.as_str())
+            .collect();
+        assert!(
+            told[0].contains("models are gone") && told[1].contains("broken"),
+            "{told:?}"
+        );
+        let proven = choose(&records, &Wanted::LatestProven).unwrap();
+        assert_eq!(proven.record.name, metas[1].name);
+        // By name a suspect is taken, a broken chain isn't.
+        assert!(choose(&records, &Wanted::Name(metas[4].name)).is_ok());
+        let error = choose(&records, &Wanted::Name(metas[3].name)).unwrap_err();
+        assert!(matches!(error, SelectError::Unusable { .. }), "{error}");
+        let error = choose(&records, &Wanted::Name(absent.name)).unwrap_err();
+        assert!(
+            error.to_string().contains(&metas[4].name.to_string()),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_incremental_one_comes_with_its_base() {
+        let base = full(START);
+        let records = records([base.clone(), incremental(START + 1, &base)]);
+        let choice = choose(&records, &Wanted::Latest).unwrap();
+        assert_eq!(choice.base.map(|record| record.name), Some(base.name));
+    }
+
+    #[test]
+    fn what_nobody_attested_needs_its_exact_name_or_its_sha256() {
+        let metas = metas();
+        let records = records(metas.clone());
+        let nobody = |_: &Meta| Attestation::Unattested;
+        let take = |wanted: &Wanted, pinned| select(&records, wanted, &Scope::Any, &nobody, pinned);
+        let error = take(&Wanted::Latest, None).unwrap_err();
+        assert!(
+            error.to_string().contains(&metas[4].name.to_string()),
+            "{error}"
+        );
+        assert!(error.to_string().contains("--sha256"), "{error}");
+        let named = take(&Wanted::Name(metas[2].name), None).unwrap();
+        assert_eq!(named.expected, None);
+        let pinned = take(&Wanted::Latest, Some(metas[1].sha256)).unwrap();
+        assert_eq!(
+            (pinned.record.name, pinned.expected),
+            (metas[1].name, Some(metas[1].sha256))
+        );
+        // An attested older one is better than an unattested newer one.
+        let third = |meta: &Meta| {
+            if meta.name == metas[2].name {
+                known(meta)
+            } else {
+                Attestation::Unattested
+            }
+        };
+        let choice = select(&records, &Wanted::Latest, &Scope::Any, &third, None).unwrap();
+        assert_eq!(choice.record.name, metas[2].name);
+        assert_eq!(choice.skipped.len(), 2);
+    }
+
+    #[test]
+    fn what_was_exchanged_is_refused_however_it_is_asked_for() {
+        let metas = metas();
+        let records = records(metas.clone());
+        let expected = Digest::of(b"what was written");
+        let exchanged = |_: &Meta| Attestation::Mismatch { expected };
+        for pinned in [None, Some(metas[4].sha256)] {
+            for wanted in [Wanted::Latest, Wanted::Name(metas[4].name)] {
+                let result = select(&records, &wanted, &Scope::Any, &exchanged, pinned);
+                assert!(result.is_err(), "{wanted}");
+            }
+        }
+        let other_pin = select(
+            &records,
+            &Wanted::Name(metas[4].name),
+            &Scope::Any,
+            &known,
+            Some(expected),
+        );
+        assert!(matches!(other_pin, Err(SelectError::Unusable { .. })));
+    }
+
+    #[test]
+    fn origins_are_not_mixed() {
+        let mut metas = metas();
+        metas[4].origin.volume = Uuid::from_u128(8);
+        metas[3].origin.namespace = "market".to_owned();
+        metas[3].origin.predictor = "nvda".to_owned();
+        metas[2].origin.backup = "a schedule of the same volume".to_owned();
+        let records = records(metas.clone());
+        let error = choose(&records, &Wanted::Latest).unwrap_err();
+        assert!(error.to_string().contains("market/nvda"), "{error}");
+        let table = [
+            (Scope::Volume(Uuid::from_u128(8)), metas[4].name),
+            (Scope::parse("market/nvda").unwrap(), metas[3].name),
+        ];
+        for (scope, name) in table {
+            let choice = select(&records, &Wanted::Latest, &scope, &known, None).unwrap();
+            assert_eq!(choice.record.name, name, "{scope}");
+        }
+        let same_volume = crate::catalog::tests::records(metas[..3].to_vec());
+        assert!(choose(&same_volume, &Wanted::Latest).is_ok());
+    }
+}
