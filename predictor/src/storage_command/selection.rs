@@ -13,7 +13,7 @@ use stockpredictor_storage::snapshot::{Extracted, Snapshot, SnapshotError};
 
 /// The part of a snapshot that was asked for; all of it without paths.
 pub struct Selection<'a> {
-    inner: &'a dyn Snapshot,
+    inner: &'a (dyn Snapshot + Sync),
     paths: Vec<RelativePath>,
     /// For each path whether the backup has it.
     found: Mutex<Vec<bool>>,
@@ -21,7 +21,7 @@ pub struct Selection<'a> {
 
 impl<'a> Selection<'a> {
     /// Nothing but `paths`, unless there are none.
-    pub fn new(inner: &'a dyn Snapshot, paths: Vec<RelativePath>) -> Self {
+    pub fn new(inner: &'a (dyn Snapshot + Sync), paths: Vec<RelativePath>) -> Self {
         let found = Mutex::new(vec![false; paths.len()]);
         Self {
             inner,
