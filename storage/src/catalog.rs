@@ -429,6 +429,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::archive::digest::Digest;
     use crate::archive::header::Base;
+    use crate::archive::meta::Guarded;
     use crate::destination::folder::Folder;
 
     pub(crate) fn origin(backup: &str) -> Origin {
@@ -456,6 +457,7 @@ pub(crate) mod tests {
             sha256: Digest::of(&second.to_le_bytes()),
             key_ids: Vec::new(),
             totals: BTreeMap::new(),
+            guarded: Guarded::default(),
             suspect: None,
             verification: None,
         }

@@ -34,14 +34,18 @@ pub fn accept(
     }
     for id in ids {
         let path = layout.join(format!("backups/.index/{id}.json"));
-        let indexed = std::fs::read(&path).ok().filter(|text| text.len() <= MAX_META);
+        let indexed = std::fs::read(&path)
+            .ok()
+            .filter(|text| text.len() <= MAX_META);
         if let Some(meta) = indexed.and_then(|text| serde_json::from_slice::<Meta>(&text).ok()) {
             if let Some(text) = accepted(meta)? {
                 atomic::write_durable(&path, &text)?;
             }
         }
         if !found.contains(id) {
-            bail!("no destination has a backup with id {id}: `predictor storage list --output json` shows the ids");
+            bail!(
+                "no destination has a backup with id {id}: `predictor storage list --output json` shows the ids"
+            );
         }
     }
     Ok(ids.to_vec())

@@ -34,34 +34,74 @@ pub struct Args {
     #[command(flatten)]
     common: Common,
     /// Where the archive goes: a folder or an URL; may be repeated. Without it: the volume's backups/
-    #[arg(long = "destination", env = "STOCKPREDICTOR_BACKUP_DESTINATIONS", value_delimiter = ',', value_name = "DIR|URL")]
+    #[arg(
+        long = "destination",
+        env = "STOCKPREDICTOR_BACKUP_DESTINATIONS",
+        value_delimiter = ',',
+        value_name = "DIR|URL"
+    )]
     destinations: Vec<String>,
     /// So many destinations must have the archive
-    #[arg(long, env = "STOCKPREDICTOR_BACKUP_MIN_SUCCESSFUL", value_name = "N", default_value_t = 1)]
+    #[arg(
+        long,
+        env = "STOCKPREDICTOR_BACKUP_MIN_SUCCESSFUL",
+        value_name = "N",
+        default_value_t = 1
+    )]
     min_successful: usize,
     /// Everything, or what changed since the last full backup
     #[arg(long, env = "STOCKPREDICTOR_BACKUP_MODE", value_enum, default_value_t = Mode::Full)]
     mode: Mode,
     /// Parts of the volume, with commas: models, cache, scalers, stock-data, config, logs, other. Without it: all
-    #[arg(long, env = "STOCKPREDICTOR_BACKUP_INCLUDE", value_delimiter = ',', value_name = "PARTS")]
+    #[arg(
+        long,
+        env = "STOCKPREDICTOR_BACKUP_INCLUDE",
+        value_delimiter = ',',
+        value_name = "PARTS"
+    )]
     include: Vec<Category>,
     /// Take logs of so many days
     #[arg(long, env = "STOCKPREDICTOR_BACKUP_LOGS_DAYS", value_name = "DAYS", default_value_t = DEFAULT_LOGS_DAYS)]
     logs_days: u32,
     /// Keep the newest so many backups
-    #[arg(long, env = "STOCKPREDICTOR_BACKUP_KEEP_LAST", value_name = "N", default_value_t = 10)]
+    #[arg(
+        long,
+        env = "STOCKPREDICTOR_BACKUP_KEEP_LAST",
+        value_name = "N",
+        default_value_t = 10
+    )]
     keep_last: u32,
     /// Keep the newest backup of each of so many days
-    #[arg(long, env = "STOCKPREDICTOR_BACKUP_KEEP_DAILY", value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        env = "STOCKPREDICTOR_BACKUP_KEEP_DAILY",
+        value_name = "N",
+        default_value_t = 0
+    )]
     keep_daily: u32,
     /// Keep the newest backup of each of so many weeks
-    #[arg(long, env = "STOCKPREDICTOR_BACKUP_KEEP_WEEKLY", value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        env = "STOCKPREDICTOR_BACKUP_KEEP_WEEKLY",
+        value_name = "N",
+        default_value_t = 0
+    )]
     keep_weekly: u32,
     /// Keep the newest backup of each of so many months
-    #[arg(long, env = "STOCKPREDICTOR_BACKUP_KEEP_MONTHLY", value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        env = "STOCKPREDICTOR_BACKUP_KEEP_MONTHLY",
+        value_name = "N",
+        default_value_t = 0
+    )]
     keep_monthly: u32,
     /// Encrypt to this public key (age1…); may be repeated, any one of the private keys opens it
-    #[arg(long = "encrypt-to", env = "STOCKPREDICTOR_BACKUP_ENCRYPT_TO", value_delimiter = ',', value_name = "AGE_RECIPIENT")]
+    #[arg(
+        long = "encrypt-to",
+        env = "STOCKPREDICTOR_BACKUP_ENCRYPT_TO",
+        value_delimiter = ',',
+        value_name = "AGE_RECIPIENT"
+    )]
     encrypt_to: Vec<String>,
     /// 1 is fast, 12 is small
     #[arg(long, env = "STOCKPREDICTOR_BACKUP_COMPRESSION_LEVEL", value_name = "LEVEL", default_value_t = DEFAULT_LEVEL)]
@@ -171,7 +211,10 @@ fn origin(args: &Args, marker: &Marker) -> Origin {
 }
 
 /// A destination that isn't there doesn't stop the others, as long as enough are.
-fn reach(args: &Args, places: &[String]) -> anyhow::Result<(Vec<Box<dyn Destination>>, Vec<backup::DestinationReport>)> {
+fn reach(
+    args: &Args,
+    places: &[String],
+) -> anyhow::Result<(Vec<Box<dyn Destination>>, Vec<backup::DestinationReport>)> {
     let mut destinations = Vec::new();
     let mut unreachable = Vec::new();
     for place in places {
@@ -185,7 +228,10 @@ fn reach(args: &Args, places: &[String]) -> anyhow::Result<(Vec<Box<dyn Destinat
         }
     }
     if destinations.len() < args.min_successful.max(1) {
-        let reasons: Vec<_> = unreachable.iter().filter_map(|one| one.error.as_deref()).collect();
+        let reasons: Vec<_> = unreachable
+            .iter()
+            .filter_map(|one| one.error.as_deref())
+            .collect();
         anyhow::bail!(
             "only {} of {} destinations can be reached, {} must have the backup: {}",
             destinations.len(),
@@ -237,8 +283,13 @@ fn retain(
             };
             match Catalog::read(destination.as_ref()) {
                 Ok(catalog) => {
-                    let decision =
-                        retention::decide(&catalog.records, origin, &policy, now, &[done.id].into());
+                    let decision = retention::decide(
+                        &catalog.records,
+                        origin,
+                        &policy,
+                        now,
+                        &[done.id].into(),
+                    );
                     let report = retention::apply(&decision, destination.as_ref());
                     told.kept = decision.keep.len();
                     told.deleted = report.deleted.iter().map(ToString::to_string).collect();
@@ -277,7 +328,10 @@ fn text(report: &Report, layout: &Layout, now: Timestamp) -> String {
         });
     }
     lines.push(format!("   📊 Size: {}", human_bytes(backup.archive_bytes)));
-    lines.push(format!("   🕐 Time: {}", now.strftime("%a %b %e %H:%M:%S UTC %Y")));
+    lines.push(format!(
+        "   🕐 Time: {}",
+        now.strftime("%a %b %e %H:%M:%S UTC %Y")
+    ));
     let kind = match (backup.kind, &backup.base, &backup.why_full) {
         (Kind::Incremental, Some(base), _) => format!("incremental, based on {}", base.name),
         (_, _, Some(why)) => format!("full, because {why}"),

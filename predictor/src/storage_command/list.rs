@@ -23,7 +23,12 @@ pub struct Args {
     #[command(flatten)]
     common: Common,
     /// Where to look: a folder or an URL; may be repeated. Without it: the volume's backups/
-    #[arg(long = "from", env = "STOCKPREDICTOR_BACKUP_FROM", value_delimiter = ',', value_name = "DIR|URL")]
+    #[arg(
+        long = "from",
+        env = "STOCKPREDICTOR_BACKUP_FROM",
+        value_delimiter = ',',
+        value_name = "DIR|URL"
+    )]
     from: Vec<String>,
     #[command(flatten)]
     store: StoreArgs,
@@ -59,7 +64,10 @@ impl Row {
         let meta = record.meta.as_ref();
         let verification = meta.and_then(|meta| meta.verification);
         let mut problems: Vec<_> = record.anomalies.iter().map(ToString::to_string).collect();
-        if let Some(suspect) = meta.filter(|meta| meta.is_suspect()).and_then(|meta| meta.suspect.as_ref()) {
+        if let Some(suspect) = meta
+            .filter(|meta| meta.is_suspect())
+            .and_then(|meta| meta.suspect.as_ref())
+        {
             problems.push(format!("suspect: {}", suspect.reasons.join("; ")));
         }
         Self {
@@ -99,7 +107,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     backups.sort_by(|left, right| right.time.cmp(&left.time));
     let report = Report { backups };
-    args.common.output.print(&report, || text(&report, &places))?;
+    args.common
+        .output
+        .print(&report, || text(&report, &places))?;
     let is_odd = |row: &Row| !row.problems.is_empty();
     Ok(Outcome::with_warnings(report.backups.iter().any(is_odd)))
 }
@@ -111,7 +121,18 @@ fn text(report: &Report, places: &[String]) -> String {
             places.join(", ")
         );
     }
-    let head = ["NAME", "TIME", "KIND", "BASE", "SIZE", "FILES", "ENCRYPTED", "LEVEL", "STATE", "DESTINATION"];
+    let head = [
+        "NAME",
+        "TIME",
+        "KIND",
+        "BASE",
+        "SIZE",
+        "FILES",
+        "ENCRYPTED",
+        "LEVEL",
+        "STATE",
+        "DESTINATION",
+    ];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(report.backups.iter().map(cells));
     let mut lines = align(&rows);
@@ -163,7 +184,10 @@ fn align<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: Vec<_> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
     let line = |row: &[String; N]| {
-        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let padded = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()

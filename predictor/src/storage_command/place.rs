@@ -26,10 +26,20 @@ pub struct StoreArgs {
     #[arg(long, env = "STOCKPREDICTOR_ENDPOINT", value_name = "URL")]
     endpoint: Option<String>,
     /// Namespace of the predictor; empty outside Kubernetes
-    #[arg(long, env = "STOCKPREDICTOR_NAMESPACE", value_name = "NAME", default_value = "")]
+    #[arg(
+        long,
+        env = "STOCKPREDICTOR_NAMESPACE",
+        value_name = "NAME",
+        default_value = ""
+    )]
     pub namespace: String,
     /// Name of the predictor; empty outside Kubernetes
-    #[arg(long, env = "STOCKPREDICTOR_NAME", value_name = "NAME", default_value = "")]
+    #[arg(
+        long,
+        env = "STOCKPREDICTOR_NAME",
+        value_name = "NAME",
+        default_value = ""
+    )]
     pub predictor: String,
 }
 
@@ -94,9 +104,9 @@ pub fn known(layout: &Layout) -> anyhow::Result<Known> {
 /// Threads for the engine: `STOCKPREDICTOR_THREADS`, or one for each core (0).
 pub fn threads() -> anyhow::Result<usize> {
     match std::env::var("STOCKPREDICTOR_THREADS") {
-        Ok(text) if !text.is_empty() => text
-            .parse()
-            .with_context(|| format!("STOCKPREDICTOR_THREADS is {text:?}: write a whole number, 0 for one each core")),
+        Ok(text) if !text.is_empty() => text.parse().with_context(|| {
+            format!("STOCKPREDICTOR_THREADS is {text:?}: write a whole number, 0 for one each core")
+        }),
         _ => Ok(0),
     }
 }

@@ -33,7 +33,9 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let models = args.root.join("ml_models");
     let mut proven = 0;
-    for entry in fs::read_dir(&models).with_context(|| format!("{} can't be read", models.display()))? {
+    for entry in
+        fs::read_dir(&models).with_context(|| format!("{} can't be read", models.display()))?
+    {
         let path = entry?.path();
         if !path.join(CURRENT_FILE).is_file() {
             continue;
@@ -42,7 +44,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         let model = folder::load_version(&path, None).with_context(|| format!("{name}"))?;
         let mut session = Session::open(&model)?;
         let Some(golden) = model.golden else {
-            bail!("{name} has no golden.json, so nothing shows that it predicts what it did: let the service load it once, then back it up again");
+            bail!(
+                "{name} has no golden.json, so nothing shows that it predicts what it did: let the service load it once, then back it up again"
+            );
         };
         if let Err(error) = golden.check(&mut session) {
             bail!("{name}: {error}");
@@ -94,7 +98,10 @@ fn prove(root: &Path) -> anyhow::Result<()> {
         if Instant::now() >= deadline {
             child.kill()?;
             child.wait()?;
-            bail!("the models gave no prediction within {} s", PATIENCE.as_secs());
+            bail!(
+                "the models gave no prediction within {} s",
+                PATIENCE.as_secs()
+            );
         }
         thread::sleep(LOOK);
     };
@@ -102,6 +109,18 @@ fn prove(root: &Path) -> anyhow::Result<()> {
     if status.success() {
         return Ok(());
     }
-    let words: String = words.trim().trim_start_matches("error: ").chars().take(MAX_TOLD).collect();
-    bail!("the restored models don't predict what they did: {}", if words.is_empty() { status.to_string() } else { words })
+    let words: String = words
+        .trim()
+        .trim_start_matches("error: ")
+        .chars()
+        .take(MAX_TOLD)
+        .collect();
+    bail!(
+        "the restored models don't predict what they did: {}",
+        if words.is_empty() {
+            status.to_string()
+        } else {
+            words
+        }
+    )
 }

@@ -132,7 +132,10 @@ fn choose(args: &Args, layout: &Layout) -> anyhow::Result<Chosen> {
         Wanted::File(path) => {
             let (folder, name) = place::folder_of(&path)?;
             if !path.is_file() {
-                bail!("{} is neither the name of a backup nor a file: `predictor storage list` shows what there is", path.display());
+                bail!(
+                    "{} is neither the name of a backup nor a file: `predictor storage list` shows what there is",
+                    path.display()
+                );
             }
             let expected = args
                 .sha256
@@ -140,7 +143,10 @@ fn choose(args: &Args, layout: &Layout) -> anyhow::Result<Chosen> {
             (args.store.open(&folder)?, name, expected, Vec::new())
         }
         wanted => {
-            let from = args.from.clone().unwrap_or_else(|| place::own_backups(layout));
+            let from = args
+                .from
+                .clone()
+                .unwrap_or_else(|| place::own_backups(layout));
             let destination = args.store.open(&from)?;
             let catalog = Catalog::read(destination.as_ref())?;
             let scope = scope(args, layout)?;
@@ -151,9 +157,17 @@ fn choose(args: &Args, layout: &Layout) -> anyhow::Result<Chosen> {
                 &|meta| known.attest(meta),
                 args.sha256,
             )?;
-            let passed = choice.skipped.iter().map(|(name, reason)| format!("{name} was passed over: {reason}"));
+            let passed = choice
+                .skipped
+                .iter()
+                .map(|(name, reason)| format!("{name} was passed over: {reason}"));
             let notes = passed.collect();
-            (destination, choice.record.name.to_string(), choice.expected, notes)
+            (
+                destination,
+                choice.record.name.to_string(),
+                choice.expected,
+                notes,
+            )
         }
     };
     if expected.is_none() {
@@ -189,7 +203,11 @@ fn only(args: &Args) -> Option<&[Category]> {
     (!args.only.is_empty()).then_some(&args.only)
 }
 
-fn to_directory(args: &Args, chosen: &Chosen, directory: &std::path::Path) -> anyhow::Result<Outcome> {
+fn to_directory(
+    args: &Args,
+    chosen: &Chosen,
+    directory: &std::path::Path,
+) -> anyhow::Result<Outcome> {
     let paths = args
         .paths
         .iter()
@@ -208,7 +226,10 @@ fn to_directory(args: &Args, chosen: &Chosen, directory: &std::path::Path) -> an
     }
     if args.dry_run {
         selection.entries(&mut |entry| {
-            report.files += u64::from(matches!(entry.content, stockpredictor_storage::archive::manifest::Content::File { .. }));
+            report.files += u64::from(matches!(
+                entry.content,
+                stockpredictor_storage::archive::manifest::Content::File { .. }
+            ));
             report.bytes += entry.content.size();
             Ok(())
         })?;
@@ -219,7 +240,11 @@ fn to_directory(args: &Args, chosen: &Chosen, directory: &std::path::Path) -> an
         (report.files, report.bytes) = (done.files, done.bytes);
     }
     args.common.output.print(&report, || {
-        let verb = if args.dry_run { "would be unpacked" } else { "unpacked" };
+        let verb = if args.dry_run {
+            "would be unpacked"
+        } else {
+            "unpacked"
+        };
         let mut lines = vec![format!(
             "✅ {} files, {} {verb} into {}",
             grouped(report.files),
@@ -262,7 +287,9 @@ fn in_place(args: &Args, layout: &Layout, chosen: Chosen) -> anyhow::Result<Outc
     }
     if args.dry_run {
         report.plan = Some(plan);
-        args.common.output.print(&report, || "Nothing was changed: this was a dry run.\n".to_owned())?;
+        args.common.output.print(&report, || {
+            "Nothing was changed: this was a dry run.\n".to_owned()
+        })?;
         return Ok(Outcome::Done);
     }
     if !args.yes && !confirmed(layout)? {
@@ -349,9 +376,14 @@ fn preview(report: &Report, plan: &Plan, layout: &Layout) -> String {
 /// Asks at a terminal; without one the answer is an error that names `--yes`.
 fn confirmed(layout: &Layout) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
-        bail!("a restore replaces data and nobody can be asked here: look with --dry-run, then say --yes");
+        bail!(
+            "a restore replaces data and nobody can be asked here: look with --dry-run, then say --yes"
+        );
     }
-    eprint!("Replace the data on {}? Type yes: ", layout.root().display());
+    eprint!(
+        "Replace the data on {}? Type yes: ",
+        layout.root().display()
+    );
     io::stderr().flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -32,7 +32,11 @@ impl<'a> Selection<'a> {
 
     /// Whether every path was in the backup.
     pub fn check(&self) -> anyhow::Result<()> {
-        let found = self.found.lock().map(|found| found.clone()).unwrap_or_default();
+        let found = self
+            .found
+            .lock()
+            .map(|found| found.clone())
+            .unwrap_or_default();
         for (path, found) in self.paths.iter().zip(found) {
             if !found {
                 bail!("the backup has no {path}");
@@ -61,7 +65,11 @@ impl Snapshot for Selection<'_> {
             {
                 found[at] = true;
             }
-            if self.has(&entry.path) { each(entry) } else { Ok(()) }
+            if self.has(&entry.path) {
+                each(entry)
+            } else {
+                Ok(())
+            }
         })
     }
 

@@ -111,7 +111,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Some(path) => Identity::read_file(path)?,
         None => Vec::new(),
     };
-    let from = args.from.clone().unwrap_or_else(|| place::own_backups(&layout));
+    let from = args
+        .from
+        .clone()
+        .unwrap_or_else(|| place::own_backups(&layout));
     let (destination, names) = targets(args, &from)?;
     let known = place::known(&layout)?;
     let watch = progress::watch(args.common.output);
@@ -147,7 +150,10 @@ fn targets(args: &Args, from: &str) -> anyhow::Result<(Box<dyn Destination>, Vec
     let Some(target) = &args.target else {
         let destination = args.store.open(from)?;
         let catalog = Catalog::read(destination.as_ref())?;
-        let there = catalog.records.iter().filter(|record| record.size.is_some());
+        let there = catalog
+            .records
+            .iter()
+            .filter(|record| record.size.is_some());
         let names: Vec<_> = there.map(|record| record.name.to_string()).collect();
         if names.is_empty() {
             bail!("there are no backups in {}", destination.label());
@@ -163,8 +169,12 @@ fn targets(args: &Args, from: &str) -> anyhow::Result<(Box<dyn Destination>, Vec
         wanted => {
             let destination = args.store.open(from)?;
             let catalog = Catalog::read(destination.as_ref())?;
-            let is_proven = |meta: &Meta| meta.verification.is_some_and(|found| found.level == Level::Proven);
-            let fits = |meta: Option<&Meta>| wanted == Wanted::Latest || meta.is_some_and(is_proven);
+            let is_proven = |meta: &Meta| {
+                meta.verification
+                    .is_some_and(|found| found.level == Level::Proven)
+            };
+            let fits =
+                |meta: Option<&Meta>| wanted == Wanted::Latest || meta.is_some_and(is_proven);
             let newest = catalog
                 .records
                 .iter()
@@ -199,8 +209,13 @@ impl Job<'_> {
             Level::Proven => Some(self.scratch()?),
             _ => None,
         };
-        let prover = scratch.as_ref().map(|folder| (folder.path(), &prove::Child as &dyn Prover));
-        let known = self.args.sha256.or_else(|| parsed.and_then(|name| self.known.sha256_of(name)));
+        let prover = scratch
+            .as_ref()
+            .map(|folder| (folder.path(), &prove::Child as &dyn Prover));
+        let known = self
+            .args
+            .sha256
+            .or_else(|| parsed.and_then(|name| self.known.sha256_of(name)));
         let request = Request {
             level,
             identities: self.identities,
@@ -212,7 +227,9 @@ impl Job<'_> {
         if let Some(parsed) = parsed
             && let Err(error) = self.note(parsed, &found)
         {
-            found.notes.push(format!("the result can't be noted beside the archive: {error:#}"));
+            found.notes.push(format!(
+                "the result can't be noted beside the archive: {error:#}"
+            ));
         }
         Ok(Row {
             name: name.to_owned(),
@@ -257,7 +274,8 @@ impl Job<'_> {
             Some(level) => Some(Verification { level, at: now }),
             None => None,
         };
-        self.destination.replace(&name.meta(), &serde_json::to_vec_pretty(&meta)?)?;
+        self.destination
+            .replace(&name.meta(), &serde_json::to_vec_pretty(&meta)?)?;
         Ok(())
     }
 }
@@ -272,7 +290,11 @@ fn text(report: &Report) -> String {
         } else {
             String::new()
         };
-        let attested = if row.is_attested { "" } else { " (its SHA-256 is not known to this volume)" };
+        let attested = if row.is_attested {
+            ""
+        } else {
+            " (its SHA-256 is not known to this volume)"
+        };
         lines.push(format!("{sign} {}: {level}{counts}{attested}", row.name));
         lines.extend(row.problems.iter().map(|problem| format!("  ✗ {problem}")));
         lines.extend(row.notes.iter().map(|note| format!("  ! {note}")));

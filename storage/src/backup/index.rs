@@ -2,6 +2,7 @@
 //!
 //! In comes what a run made, out come the bases and their manifests. Files appear whole or not at all.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -9,17 +10,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::report::{BackupError, DestinationReport, Report};
-use crate::archive::digest::Digest;
 use crate::archive::header::{Kind, Origin};
 use crate::archive::manifest::{Content, Entry, MAX_LINE};
 use crate::archive::member::{HEADER_LENGTH, MemberHeader, Unpacker};
 use crate::archive::meta::{MAX_META, Meta};
-use crate::archive::name::ArchiveName;
 use crate::atomic;
+use crate::known::{self, Known};
 use crate::layout::Layout;
 
 /// Lines that `known.jsonl` keeps, the newest.
@@ -32,17 +31,6 @@ const MANIFEST: &str = ".manifest.gz";
 /// The directory.
 pub struct Index {
     directory: PathBuf,
-}
-
-/// A line of `known.jsonl`: what a run on this volume wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
-    /// The archive's id.
-    pub id: Uuid,
-    /// Its name.
-    pub name: ArchiveName,
-    /// SHA-256 of its whole file.
-    pub sha256: Digest,
 }
 
 impl Index {
@@ -150,20 +138,19 @@ impl Index {
 
     fn attest(&self, meta: &Meta) -> io::Result<()> {
         let path = self.directory.join("known.jsonl");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
-        let known = Known {
+        let line = known::Line {
             id: meta.id,
             name: meta.name,
             sha256: meta.sha256,
         };
-        let line = serde_json::to_string(&known).map_err(io::Error::other)?;
-        let mut lines: Vec<_> = text.lines().chain([line.as_str()]).collect();
-        let lines = lines.split_off(lines.len().saturating_sub(MAX_KNOWN));
-        atomic::write_durable(&path, (lines.join("\n") + "\n").as_bytes())
+        known::append(&path, &line).map_err(io::Error::other)?;
+        let all = Known::read(&path).map_err(io::Error::other)?;
+        let surplus = all.lines().len().saturating_sub(MAX_KNOWN);
+        if surplus > 0 {
+            let oldest: HashSet<Uuid> = all.lines()[..surplus].iter().map(|line| line.id).collect();
+            known::prune(&path, |line| !oldest.contains(&line.id)).map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 }
 

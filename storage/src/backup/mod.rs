@@ -28,7 +28,7 @@ use tar::EntryType;
 use uuid::Uuid;
 
 pub use self::engine::MAX_THREADS;
-pub use self::index::{Index, Known, Lines};
+pub use self::index::{Index, Lines};
 pub use self::report::{BackupError, DestinationReport, Report, Warning};
 pub use self::request::{DEFAULT_LEVEL, DEFAULT_LOGS_DAYS, DEFAULT_PATIENCE, Request};
 

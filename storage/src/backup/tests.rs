@@ -751,7 +751,7 @@ fn two_backups_in_one_second_get_two_names() {
     assert_eq!(second.name, first.name.next());
     assert_eq!(second.id, second.id);
     let known = fs::read_to_string(bench.root.path().join("backups/.index/known.jsonl")).unwrap();
-    let known: Vec<Known> = known
+    let known: Vec<crate::known::Line> = known
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
