@@ -18,7 +18,7 @@ use stockpredictor_storage::destination::{Destination, Upload};
 const KEY: &str = "tester";
 const SECRET: &str = "a-secret-of-the-test";
 /// How long the server may take to listen.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// versitygw on a temporary folder; one bucket, `backups`.
 struct Server {

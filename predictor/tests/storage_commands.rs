@@ -1,5 +1,5 @@
 //! `predictor storage …` as a program: reports, exit codes, and the guide's scripts.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use std::fs;
 use std::io::Write;

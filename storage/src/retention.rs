@@ -144,11 +144,14 @@ pub fn decide(
     keeper.decision(&ours)
 }
 
+/// Year and number of the day, week or month that a moment is in.
+type Period = fn(Timestamp) -> (i16, i8, i8);
+
 /// What a policy asks for, among backups that can be restored, the newest first.
 fn keep_good(keeper: &mut Keeper, good: &[(&Record, &Meta)], policy: &Policy) {
     let last = at_least_one(policy.keep_last).min(good.len());
     keeper.keep_each(good.get(..last).unwrap_or(good), Reason::Last);
-    let periods: [(Reason, u32, fn(Timestamp) -> (i16, i8, i8)); 3] = [
+    let periods: [(Reason, u32, Period); 3] = [
         (Reason::Daily, policy.daily, day),
         (Reason::Weekly, policy.weekly, week),
         (Reason::Monthly, policy.monthly, month),

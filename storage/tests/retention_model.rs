@@ -31,19 +31,19 @@ impl Memory {
         self.files.lock().unwrap().clone()
     }
 
-    fn put(&self, name: impl ToString, bytes: Vec<u8>) {
+    fn put(&self, name: &impl ToString, bytes: Vec<u8>) {
         self.files.lock().unwrap().insert(name.to_string(), bytes);
     }
 
     fn put_backup(&self, meta: &Meta) {
         self.put(
-            meta.name,
+            &meta.name,
             vec![0; usize::try_from(meta.archive_bytes).unwrap()],
         );
-        self.put(meta.name.meta(), serde_json::to_vec(meta).unwrap());
+        self.put(&meta.name.meta(), serde_json::to_vec(meta).unwrap());
     }
 
-    fn remove(&self, name: impl ToString) {
+    fn remove(&self, name: &impl ToString) {
         self.files.lock().unwrap().remove(&name.to_string());
     }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use object_store::ObjectStoreExt;
-use object_store::multipart::MultipartStore;
 use serde::{Deserialize, Serialize};
 use stockpredictor_storage::archive::name::ArchiveName;
 

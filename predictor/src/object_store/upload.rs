@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use object_store::multipart::{MultipartStore, PartId};
+use object_store::multipart::PartId;
 use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt, PutPayload};
 use stockpredictor_storage::archive::name::ArchiveName;

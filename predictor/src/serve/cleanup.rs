@@ -1,4 +1,4 @@
-//! The service's own cleanup of the volume, every CACHE_CLEANUP_INTERVAL.
+//! The service's own cleanup of the volume, every `CACHE_CLEANUP_INTERVAL`.
 //!
 //! In come settings, out go removed files, a line in the log and two metrics. Of several replicas the one that has the
 //! lock does the work; the others skip it.

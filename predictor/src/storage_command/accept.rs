@@ -37,10 +37,10 @@ pub fn accept(
         let indexed = std::fs::read(&path)
             .ok()
             .filter(|text| text.len() <= MAX_META);
-        if let Some(meta) = indexed.and_then(|text| serde_json::from_slice::<Meta>(&text).ok()) {
-            if let Some(text) = accepted(meta)? {
-                atomic::write_durable(&path, &text)?;
-            }
+        if let Some(meta) = indexed.and_then(|text| serde_json::from_slice::<Meta>(&text).ok())
+            && let Some(text) = accepted(meta)?
+        {
+            atomic::write_durable(&path, &text)?;
         }
         if !found.contains(id) {
             bail!(

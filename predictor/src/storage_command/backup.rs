@@ -210,11 +210,11 @@ fn origin(args: &Args, marker: &Marker) -> Origin {
     }
 }
 
+/// Destinations, and how those fared that aren't there.
+type Reached = (Vec<Box<dyn Destination>>, Vec<backup::DestinationReport>);
+
 /// A destination that isn't there doesn't stop the others, as long as enough are.
-fn reach(
-    args: &Args,
-    places: &[String],
-) -> anyhow::Result<(Vec<Box<dyn Destination>>, Vec<backup::DestinationReport>)> {
+fn reach(args: &Args, places: &[String]) -> anyhow::Result<Reached> {
     let mut destinations = Vec::new();
     let mut unreachable = Vec::new();
     for place in places {

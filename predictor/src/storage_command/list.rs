@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use stockpredictor_storage::archive::header::Kind;
-use stockpredictor_storage::archive::meta::Level;
+use stockpredictor_storage::archive::meta::{Level, Meta};
 use stockpredictor_storage::catalog::{Catalog, Record};
 use stockpredictor_storage::restore::AllowSwitched;
 use uuid::Uuid;
@@ -81,7 +81,7 @@ impl Row {
             is_encrypted: record.name.is_encrypted(),
             level: verification.map(|verification| verification.level),
             verified_at: verification.map(|verification| verification.at),
-            is_suspect: meta.is_some_and(|meta| meta.is_suspect()),
+            is_suspect: meta.is_some_and(Meta::is_suspect),
             is_restorable: record.is_restorable(),
             problems,
             destination: destination.to_owned(),
@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         let catalog = Catalog::read(destination.as_ref())?;
         backups.extend(catalog.records.iter().map(|record| Row::of(record, &label)));
     }
-    backups.sort_by(|left, right| right.time.cmp(&left.time));
+    backups.sort_by_key(|row| std::cmp::Reverse(row.time));
     let report = Report { backups };
     args.common
         .output

@@ -3,6 +3,7 @@
 //! In comes a path below the root, out goes a list like that of `ls -l`.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStringExt;
 
 use anyhow::Context;
@@ -74,23 +75,25 @@ fn text(listing: &Listing) -> String {
                 time.strftime("%Y-%m-%d %H:%M").to_string()
             },
         );
-        lines.push_str(&format!(
-            "{}{} {:>5} {:>5} {:>width$} {time} {}\n",
+        let _ = writeln!(
+            lines,
+            "{}{} {:>5} {:>5} {:>width$} {time} {}",
             entry.kind.letter(),
             permissions(entry.mode),
             entry.user,
             entry.group,
             entry.size,
             entry.name
-        ));
+        );
     }
     let listed = listing.entries.len() as u64;
     if listing.total > listed {
-        lines.push_str(&format!(
-            "({} of {} entries; --limit shows more)\n",
+        let _ = writeln!(
+            lines,
+            "({} of {} entries; --limit shows more)",
             grouped(listed),
             grouped(listing.total)
-        ));
+        );
     }
     lines
 }

@@ -16,7 +16,7 @@ use crate::object_store::{ObjectStore, Options};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Object stores")]
 pub struct StoreArgs {
-    /// File of NAME=VALUE lines such as AWS_ACCESS_KEY_ID=…, or in the form of ~/.aws/credentials; else the environment's
+    /// File of `NAME=VALUE` lines such as `AWS_ACCESS_KEY_ID=…`, or in the form of `~/.aws/credentials`; else the environment's
     #[arg(long, env = "STOCKPREDICTOR_CREDENTIALS_FILE", value_name = "FILE")]
     credentials_file: Option<PathBuf>,
     /// Certificates to trust, in PEM

@@ -28,7 +28,7 @@ use crate::runtime;
 The tar may be plain or gzip and may hold files and directories only. It is put whole or not at all. A version of a
 model (ml_models/NAME/VERSION) is checked as serve does it, is never replaced, and becomes the current one.")]
 pub struct Args {
-    /// Where it goes, below ml_models/, scalers/, config/ or stock_data/historical/.
+    /// Where it goes, below `ml_models/`, `scalers/`, `config/` or `stock_data/historical/`.
     #[arg(value_name = "PATH")]
     path: OsString,
     /// Replace a single file that is there.

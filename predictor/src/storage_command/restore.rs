@@ -113,7 +113,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let chosen = choose(args, &layout)?;
     match &args.to {
         Some(directory) => to_directory(args, &chosen, directory),
-        None => in_place(args, &layout, chosen),
+        None => in_place(args, &layout, &chosen),
     }
 }
 
@@ -271,8 +271,8 @@ fn report(args: &Args, chosen: &Chosen) -> Report {
     }
 }
 
-fn in_place(args: &Args, layout: &Layout, chosen: Chosen) -> anyhow::Result<Outcome> {
-    let mut report = report(args, &chosen);
+fn in_place(args: &Args, layout: &Layout, chosen: &Chosen) -> anyhow::Result<Outcome> {
+    let mut report = report(args, chosen);
     if !layout.root().is_dir() {
         bail!(
             "{} is no directory: mount the volume there, or unpack elsewhere with --to DIR",

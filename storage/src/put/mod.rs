@@ -165,18 +165,18 @@ pub fn run(
         root: layout.root().display().to_string(),
         path: path.to_owned(),
     };
-    let root = descriptor::open_root(layout.root()).map_err(failed)?;
+    let volume = descriptor::open_root(layout.root()).map_err(failed)?;
     if !layout.marker().is_file() {
         return Err(missing("marker of a volume"));
     }
     let _lock = VolumeLock::take(&layout.lock(), Mode::Shared, LOCK_PATIENCE)?;
     let parent = target.parent();
-    let opened = open_parent(&root, target).map_err(|source| match source.kind() {
+    let folder = open_parent(&volume, target).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => missing(&target.base().to_string()),
         _ => failed(source),
     })?;
-    refuse_taken(&opened, request, &shown)?;
-    let scratch = Scratch::make(&opened, &layout.join(parent.as_path())).map_err(failed)?;
+    refuse_taken(&folder, request, &shown)?;
+    let scratch = Scratch::make(&folder, &layout.join(parent.as_path())).map_err(failed)?;
     let room = space::measure(layout.root()).map_err(failed)?;
     let limits = Limits {
         bytes: room.free.saturating_sub(RESERVE),
@@ -195,8 +195,8 @@ pub fn run(
     rustix::fs::syncfs(&scratch.opened)
         .map_err(io::Error::from)
         .map_err(failed)?;
-    publish(&opened, &scratch, content.as_deref(), request, &shown)?;
-    descriptor::sync(&opened).map_err(failed)?;
+    publish(&folder, &scratch, content.as_deref(), request, &shown)?;
+    descriptor::sync(&folder).map_err(failed)?;
     let mut report = Report {
         path: target.path().clone(),
         files: unpacked.files,
@@ -204,7 +204,7 @@ pub fn run(
         activated: false,
     };
     if let (Some(version), true) = (target.model_version(), request.activate) {
-        activate(&opened, version).map_err(|source| PutError::Activate {
+        activate(&folder, version).map_err(|source| PutError::Activate {
             path: shown.clone(),
             source,
         })?;

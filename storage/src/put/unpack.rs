@@ -240,7 +240,7 @@ impl Unpacking<'_> {
         let file = rustix::fs::openat(&parent, path.name(), flags, mode)
             .and_then(|file| rustix::fs::fchmod(&file, mode).map(|()| file))
             .map_err(|error| failed(error.into()))?;
-        let written = self.copy(entry, File::from(file), &shown)?;
+        let written = Self::copy(entry, File::from(file), &shown)?;
         if written != size {
             return Err(UnpackError::Read(io::ErrorKind::UnexpectedEof.into()));
         }
@@ -250,7 +250,7 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    fn copy(&self, from: &mut impl Read, mut to: File, shown: &str) -> Result<u64, UnpackError> {
+    fn copy(from: &mut impl Read, mut to: File, shown: &str) -> Result<u64, UnpackError> {
         let mut chunk = vec![0; CHUNK];
         let mut written = 0;
         loop {
@@ -294,11 +294,11 @@ impl Unpacking<'_> {
 
 /// Makes a directory that may be there already.
 fn make(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
-    let mode = Mode::from_raw_mode(DIRECTORY_MODE);
-    match rustix::fs::mkdirat(parent, name, mode) {
+    let rights = Mode::from_raw_mode(DIRECTORY_MODE);
+    match rustix::fs::mkdirat(parent, name, rights) {
         Ok(()) => {
             let made = descriptor::open_child(parent, name)?;
-            Ok(rustix::fs::fchmod(&made, mode)?)
+            Ok(rustix::fs::fchmod(&made, rights)?)
         }
         Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(error.into()),
