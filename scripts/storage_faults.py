@@ -55,6 +55,11 @@ def tree(root, skip=OURS):
     return found
 
 
+def unfinished(path):
+    """Whether it is a temporary file, or in a temporary folder: cleanup removes these."""
+    return any(part.startswith(".") for part in path.split("/"))
+
+
 def difference(left, right):
     keys = [key for key in sorted(set(left) | set(right)) if left.get(key) != right.get(key)]
     return ", ".join(f"{key}: {left.get(key)} / {right.get(key)}" for key in keys[:4])
@@ -88,6 +93,7 @@ class Volume:
         with tarfile.open(os.path.join(work, "model.tar"), "w") as archive:
             version = f"{self.base}/ml_models/nvda_lstm_model"
             name = next(name for name in sorted(os.listdir(version)) if os.path.isdir(os.path.join(version, name)))
+            self.version = name
             for file in sorted(os.listdir(os.path.join(version, name))):
                 if os.path.isfile(os.path.join(version, name, file)):
                     with open(os.path.join(version, name, file), "rb") as source:
@@ -143,7 +149,7 @@ class Command:
             "incremental": ["backup", "--root", root, "--mode", "incremental"],
             "restore": ["restore", self.volume.archive, "--root", root, "--yes"],
             "cleanup": ["cleanup", "--root", root],
-            "put": ["put", "ml_models/nvda_lstm_model/next", "--root", root],
+            "put": ["put", f"ml_models/second/{self.volume.version}", "--root", root],
         }[self.name]
 
     def prepare(self, root):
@@ -174,18 +180,18 @@ class Command:
         else:
             # These go file by file: each is as before or as after, and nothing else is there but temporary files.
             for path, value in tree(root).items():
-                if value in (self.old.get(path), self.new.get(path)) or os.path.basename(path).startswith("."):
+                if value in (self.old.get(path), self.new.get(path)) or unfinished(path):
                     continue
                 raise Fault(f"{path} is neither old nor new: {value}")
             kept = {path for path in self.old if path in self.new} - set(tree(root))
             if kept:
                 raise Fault(f"lost: {sorted(kept)[:4]}")
         again = volume.run(*self.arguments(root), check=False, source=self.source)
-        is_there = self.name == "put" and "ml_models/nvda_lstm_model/next/model.onnx" in tree(root)
+        is_there = self.name == "put" and f"ml_models/second/{self.volume.version}/model.onnx" in tree(root)
         if again.returncode not in (0, 3) and not is_there:
             raise Fault(f"run again: exit {again.returncode}: {again.stderr[-400:]}")
         if self.name not in ("backup", "incremental"):
-            now = {path: value for path, value in tree(root).items() if not os.path.basename(path).startswith(".")}
+            now = {path: value for path, value in tree(root).items() if not unfinished(path)}
             if now != self.new and not is_there:
                 raise Fault(f"run again it leaves: {difference(self.new, now)}")
         if self.fixture:

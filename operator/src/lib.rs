@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod drift;
 pub mod health;
+pub mod http_client;
 pub mod logging;
 pub mod metrics;
 #[cfg(test)]

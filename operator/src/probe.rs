@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::http_client;
+
 /// The whole request, connecting included.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Larger answers are refused.
@@ -48,9 +50,8 @@ pub async fn probe(url: &str) -> Result<Answer, Error> {
         url: url.to_owned(),
         source,
     };
-    let client = reqwest::Client::builder()
+    let client = http_client::builder()
         .timeout(LIMIT)
-        .no_proxy()
         .build()
         .map_err(fail)?;
     let mut response = client.get(url).send().await.map_err(fail)?;

@@ -20,13 +20,19 @@ pub const UNFINISHED_DIRECTORY: &str = ".folder.partial";
 
 /// Temp file, fsync, rename, fsync of the directory.
 pub fn write_durable(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_through(path, bytes, true)?;
+    write_through(path, bytes, FILE_MODE, true)?;
+    sync_directory(path)
+}
+
+/// As [`write_durable`], for a script: mode 755 from the beginning.
+pub fn write_script(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_through(path, bytes, DIRECTORY_MODE, true)?;
     sync_directory(path)
 }
 
 /// Temp file and rename: atomic for readers, but a power cut may lose it.
 pub fn write_cache(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_through(path, bytes, false)
+    write_through(path, bytes, FILE_MODE, false)
 }
 
 /// Whether `name` is a file that a killed writer left behind.
@@ -48,9 +54,10 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-fn write_through(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+fn write_through(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<()> {
     let partial = partial_of(path)?;
-    let written = write_partial(&partial, bytes, durable).and_then(|()| fs::rename(&partial, path));
+    let written =
+        write_partial(&partial, bytes, mode, durable).and_then(|()| fs::rename(&partial, path));
     if written.is_err() {
         // The first error is what the caller has to know; on a full disk this frees the space again.
         let _ = fs::remove_file(&partial);
@@ -58,13 +65,13 @@ fn write_through(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     written
 }
 
-fn write_partial(partial: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+fn write_partial(partial: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(FILE_MODE)
+        .mode(mode)
         .open(partial)?;
-    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     if durable {
         file.sync_all()?;

@@ -518,12 +518,14 @@ pub(crate) mod tests {
         assert_eq!(read(folder.path()), records(metas));
     }
 
+    /// What is done to a folder of backups.
+    type Change = Box<dyn Fn(&Path)>;
+
     #[test]
     fn every_anomaly_is_told() {
         let meta = full(1_000_000);
         let other = full(2_000_000);
         let archive = meta.name.to_string();
-        type Change = Box<dyn Fn(&Path)>;
         let rewrite = |change: fn(&mut Meta)| -> Change {
             let mut changed = meta.clone();
             change(&mut changed);
@@ -637,9 +639,9 @@ pub(crate) mod tests {
             |meta| meta.kind = Kind::Incremental,
         ];
         for (index, change) in changes.into_iter().enumerate() {
-            let mut changed = base.clone();
-            change(&mut changed);
-            assert!(broken(vec![changed, upper.clone()]), "change {index}");
+            let mut altered = base.clone();
+            change(&mut altered);
+            assert!(broken(vec![altered, upper.clone()]), "change {index}");
         }
         let mut cut = records([base, upper]);
         cut[1].size = None;

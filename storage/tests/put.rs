@@ -106,6 +106,14 @@ fn a_version_is_put_once_and_becomes_the_current_one() {
     assert_eq!(names(&model), ["current", "v1", "v2"]);
 }
 
+/// A connection that breaks.
+struct Broken;
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+}
+
 #[test]
 fn a_refused_model_and_a_cut_stream_leave_nothing() {
     let (_folder, layout) = volume();
@@ -118,12 +126,6 @@ fn a_refused_model_and_a_cut_stream_leave_nothing() {
     assert!(error.to_string().contains("a hash is wrong"), "{error}");
     for end in [0, 100, 512, 1000, 3000, 5000] {
         assert!(put(&layout, "ml_models/m/v1", &mut &whole[..end], &PLAIN).is_err());
-    }
-    struct Broken;
-    impl Read for Broken {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::ConnectionReset.into())
-        }
     }
     assert!(put(&layout, "ml_models/m/v1", &mut Broken, &PLAIN).is_err());
     assert_eq!(names(&layout.join("ml_models/m")), Vec::<String>::new());

@@ -31,7 +31,7 @@ impl Memory {
         self.files.lock().unwrap().clone()
     }
 
-    fn put(&self, name: &impl ToString, bytes: Vec<u8>) {
+    fn put(&self, name: &(impl ToString + ?Sized), bytes: Vec<u8>) {
         self.files.lock().unwrap().insert(name.to_string(), bytes);
     }
 
@@ -43,7 +43,7 @@ impl Memory {
         self.put(&meta.name.meta(), serde_json::to_vec(meta).unwrap());
     }
 
-    fn remove(&self, name: &impl ToString) {
+    fn remove(&self, name: &(impl ToString + ?Sized)) {
         self.files.lock().unwrap().remove(&name.to_string());
     }
 }
@@ -283,12 +283,12 @@ impl Life {
             return;
         };
         match self.dice.roll(4) {
-            0 => self.memory.remove(meta.name.meta()),
-            1 => self.memory.put(meta.name.meta(), b"{\"format\":".to_vec()),
-            2 => self.memory.remove(meta.name),
+            0 => self.memory.remove(&meta.name.meta()),
+            1 => self.memory.put(&meta.name.meta(), b"{\"format\":".to_vec()),
+            2 => self.memory.remove(&meta.name),
             _ => {
-                self.memory.remove(meta.name.meta());
-                self.memory.remove(meta.name);
+                self.memory.remove(&meta.name.meta());
+                self.memory.remove(&meta.name);
             }
         }
     }

@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::http_client;
+
 /// The whole request to one pod, connecting included.
 pub const LIMIT: Duration = Duration::from_secs(2);
 /// Larger answers are refused; 500 symbols need about 100 KiB.
@@ -208,9 +210,8 @@ impl Poller {
     /// # Errors
     /// When the HTTP client can't be made.
     pub fn new() -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
+        let client = http_client::builder()
             .timeout(LIMIT)
-            .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             // A pod's address is reused by others: no connection is kept.
             .pool_max_idle_per_host(0)

@@ -10,7 +10,9 @@ use stockpredictor_storage::cleanup::{self, Removed, Report, Request};
 use super::exit::Outcome;
 use super::output::{Output, grouped, human_bytes};
 use super::progress;
+use super::settle;
 use crate::settings::{self, CleanupFlags, Settings};
+use stockpredictor_storage::restore::AllowSwitched;
 
 /// Options of `predictor storage cleanup`.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,6 +42,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let environment = |name: &str| std::env::var(name).ok();
     let resolved = settings::resolve(&args.flags.0, &environment, args.settings.as_deref())?;
     let settings = Settings::from_resolved(&resolved)?;
+    settle::first(&settings.layout, AllowSwitched::No)?;
     let request = Request {
         retention: settings.retention,
         dry_run: args.dry_run,

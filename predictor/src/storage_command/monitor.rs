@@ -11,6 +11,8 @@ use super::Common;
 use super::exit::Outcome;
 use super::output::{grouped, human_bytes};
 use super::progress;
+use super::settle;
+use stockpredictor_storage::restore::AllowSwitched;
 
 /// Options of `predictor storage monitor`.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,6 +29,7 @@ pub struct Args {
 
 /// Reports on the volume.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    settle::first(&args.common.layout(), AllowSwitched::Yes)?;
     let watching = progress::watch(args.common.output);
     let report = monitor::run(&args.common.layout(), Timestamp::now(), &*watching)?;
     drop(watching);

@@ -14,9 +14,11 @@ use super::exit::Outcome;
 use super::ls;
 use super::output::{grouped, human_bytes};
 use super::progress;
+use super::settle;
 use crate::model::config::check_name;
 use crate::model::{Session, folder};
 use crate::runtime;
+use stockpredictor_storage::restore::AllowSwitched;
 
 /// Options of `predictor storage put`.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,6 +47,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let path = ls::relative(args.path.clone())?.context("name a path below the root")?;
     let target = Target::new(path)?;
+    settle::first(&args.common.layout(), AllowSwitched::No)?;
     let version = target.model_version().map(String::from_utf8_lossy);
     let version = version.map(std::borrow::Cow::into_owned);
     if let Some(version) = &version {

@@ -44,11 +44,17 @@ pub struct Args {
     #[command(flatten)]
     common: Common,
     /// Name of a backup, `latest`, `latest-proven`, or the path of an archive
-    #[arg(value_name = "FILE|NAME|latest", required_unless_present = "at")]
+    #[arg(value_name = "FILE|NAME|latest", required_unless_present_any = ["at", "commit", "undo"])]
     target: Option<String>,
     /// The newest backup not after this time, such as 2025-08-01T12:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "target")]
     at: Option<String>,
+    /// Keep what the restore with this id put in place, and remove the old state
+    #[arg(long, value_name = "ID", conflicts_with_all = ["target", "at", "undo", "to"])]
+    commit: Option<Uuid>,
+    /// Bring back what was there before the restore with this id
+    #[arg(long, value_name = "ID", conflicts_with_all = ["target", "at", "to"])]
+    undo: Option<Uuid>,
     /// Where the backup lies: a folder or an URL. Without it: the volume's backups/
     #[arg(long, env = "STOCKPREDICTOR_BACKUP_FROM", value_name = "DIR|URL")]
     from: Option<String>,
@@ -107,6 +113,9 @@ struct Report {
 /// Restores a backup.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let layout = args.common.layout();
+    if let Some(id) = args.commit.or(args.undo) {
+        return end(args, &layout, id);
+    }
     if args.to.is_none() {
         settle::first(&layout, AllowSwitched::No)?;
     }
@@ -115,6 +124,21 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Some(directory) => to_directory(args, &chosen, directory),
         None => in_place(args, &layout, &chosen),
     }
+}
+
+/// Ends a restore that waits for a decision.
+fn end(args: &Args, layout: &Layout, id: Uuid) -> anyhow::Result<Outcome> {
+    let volume = Volume::new(layout);
+    let (done, told) = if args.commit.is_some() {
+        (restore::commit(&volume, id)?, "committed")
+    } else {
+        (restore::undo(&volume, id)?, "undone")
+    };
+    args.common.output.print(&done, || match done {
+        restore::Outcome::Done => format!("✅ Restore {id} is {told}.\n"),
+        restore::Outcome::NothingToDo => "There is no restore that waits.\n".to_owned(),
+    })?;
+    Ok(Outcome::Done)
 }
 
 fn choose(args: &Args, layout: &Layout) -> anyhow::Result<Chosen> {

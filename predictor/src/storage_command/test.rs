@@ -7,6 +7,8 @@ use stockpredictor_storage::health::{self, Check, State, Surroundings};
 
 use super::Common;
 use super::exit::Outcome;
+use super::settle;
+use stockpredictor_storage::restore::AllowSwitched;
 
 /// Options of `predictor storage test`.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,6 +32,7 @@ struct Report {
 /// Checks the volume.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let layout = args.common.layout();
+    settle::first(&layout, AllowSwitched::Yes)?;
     let checks = health::run(&layout, &Surroundings::look());
     let worst = checks.iter().map(|check| check.state).max();
     let report = Report {

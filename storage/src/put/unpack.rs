@@ -370,9 +370,12 @@ mod tests {
 
     const FILE: EntryType = EntryType::Regular;
 
+    /// Path, type and content of an entry.
+    type Given<'a> = (&'a [u8], EntryType, &'a [u8]);
+
     #[test]
     fn hostile_entries_are_refused() {
-        let table: [&[(&[u8], EntryType, &[u8])]; 17] = [
+        let table: [&[Given<'_>]; 17] = [
             &[(b"../a", FILE, b"x")],
             &[(b"a/../../b", FILE, b"x")],
             &[(b"/etc/a", FILE, b"x")],
@@ -409,8 +412,8 @@ mod tests {
         ]);
         let mut coder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         coder.write_all(&plain).unwrap();
-        let coded = coder.finish().unwrap();
-        for bytes in [&plain, &coded] {
+        let gzipped = coder.finish().unwrap();
+        for bytes in [&plain, &gzipped] {
             let (folder, result) = unpacked(bytes);
             let result = result.unwrap();
             assert_eq!((result.files, result.bytes), (1, 3));
@@ -420,10 +423,10 @@ mod tests {
             };
             assert_eq!((mode("d"), mode("d/a")), (0o755, 0o644));
         }
-        for end in [coded.len() - 1, coded.len() / 2, 12] {
-            assert!(unpacked(&coded[..end]).1.is_err(), "cut at {end}");
+        for end in [gzipped.len() - 1, gzipped.len() / 2, 12] {
+            assert!(unpacked(&gzipped[..end]).1.is_err(), "cut at {end}");
         }
-        let mut flipped = coded.clone();
+        let mut flipped = gzipped.clone();
         let last = flipped.len() - 6;
         flipped[last] ^= 1;
         assert!(unpacked(&flipped).1.is_err(), "gzip's checksum is wrong");

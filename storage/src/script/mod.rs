@@ -86,7 +86,6 @@ pub fn install(layout: &Layout) -> Report {
 
 fn install_one(layout: &Layout, name: &str, text: &str) -> io::Result<bool> {
     let path = layout.join(name);
-    let executable = || fs::set_permissions(&path, Permissions::from_mode(DIRECTORY_MODE));
     match path.symlink_metadata() {
         Ok(found) if found.is_file() && found.len() <= MAX_BYTES => {
             let mut present = Vec::new();
@@ -98,7 +97,7 @@ fn install_one(layout: &Layout, name: &str, text: &str) -> io::Result<bool> {
             }
             if present == text.as_bytes() {
                 if found.permissions().mode() & 0o7777 != DIRECTORY_MODE {
-                    executable()?;
+                    fs::set_permissions(&path, Permissions::from_mode(DIRECTORY_MODE))?;
                 }
                 return Ok(false);
             }
@@ -108,8 +107,7 @@ fn install_one(layout: &Layout, name: &str, text: &str) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    atomic::write_durable(&path, text.as_bytes())?;
-    executable()?;
+    atomic::write_script(&path, text.as_bytes())?;
     Ok(true)
 }
 
