@@ -21,7 +21,7 @@ demo: ## From nothing to real predictions: cluster, chart, example, three predic
 
 .PHONY: test
 test: export BUILD_TARGETS := --all-targets
-test: lint test-unit test-faults test-apiserver test-s3 test-model test-e2e ## All tests, the cluster's too
+test: lint test-unit test-recipes test-faults test-apiserver test-s3 test-model test-e2e ## All tests, the cluster's too
 	@echo 'all tests passed'
 
 ##@ Run
@@ -107,6 +107,10 @@ test-unit: build ## Unit tests and tests of the binaries on a temp directory
 test-apiserver: build ## Tests against a real kube-apiserver
 	@STOCKPREDICTOR_TOOLS=$$(e2e/cluster/tools.sh cluster | tail -n 1) \
 	  cargo test --locked --release --workspace --test apiserver --test process -- --ignored
+
+.PHONY: test-recipes
+test-recipes: build ## The shell recipes of docs/archive-format.md against real archives
+	@scripts/recipe_check.sh target/release/predictor
 
 .PHONY: test-faults
 test-faults: build ## Kills and errors at every system call that changes a volume
