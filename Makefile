@@ -130,6 +130,18 @@ test-model: build ## The service's numbers against Python's onnxruntime on the s
 test-e2e: images ## Tests on a real cluster (CLUSTER=local|kind|existing)
 	@scripts/e2e.sh
 
+.PHONY: bench
+bench: build ## The storage engine against tar, pigz and restic, side by side (minutes; RUNS=5)
+	@scripts/packages.sh pigz=pigz
+	@python3 scripts/bench.py target/release/predictor "$$(e2e/cluster/tools.sh restic | tail -n 1)" target/bench --runs $(or $(RUNS),5)
+
+.PHONY: test-long
+test-long: build ## What takes longer: 10,000 lives of retention, kills at random, tmpfs of 50 sizes
+	@scripts/packages.sh strace=strace
+	@cargo test --locked --release --workspace --test retention_model -- --ignored
+	@python3 scripts/storage_faults.py target/release/predictor --random 500
+	@python3 scripts/storage_faults.py target/release/predictor --command cleanup --kinds kill --sizes 50
+
 .PHONY: clean
 clean: ## Remove build outputs (clusters: demo-down; the user's caches stay)
 	@rm -rf target
