@@ -132,8 +132,8 @@ test-e2e: images ## Tests on a real cluster (CLUSTER=local|kind|existing)
 
 .PHONY: bench
 bench: build ## The storage engine against tar, pigz and restic, side by side (minutes; RUNS=5)
-	@scripts/packages.sh pigz=pigz
-	@python3 scripts/bench.py target/release/predictor "$$(e2e/cluster/tools.sh restic | tail -n 1)" target/bench --runs $(or $(RUNS),5)
+	@scripts/packages.sh pigz=pigz restic=restic
+	@python3 scripts/bench.py target/release/predictor target/bench --runs $(or $(RUNS),5)
 
 .PHONY: test-long
 test-long: build ## What takes longer: 10,000 lives of retention, kills at random, tmpfs of 50 sizes

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Ratios of the storage engine against the usual tools, side by side in one run.
 
-    bench.py PREDICTOR TOOLS FOLDER [--runs 5] [--megabytes 1000] [--files 100000] [--only WORD]
+    bench.py PREDICTOR FOLDER [--runs 5] [--megabytes 1000] [--files 100000] [--only WORD]
 
 Each row runs both sides in turn, `runs` times, and compares the medians. Every command ends with a sync of its file
 system. The page cache is warm: each side's input is read once before. Memory is the peak resident size of the process.
@@ -62,7 +62,7 @@ class Bench:
         self.options, self.rows = options, []
         self.folder = os.path.abspath(options.folder)
         self.predictor = os.path.abspath(options.predictor)
-        self.restic = os.path.join(options.tools, "restic")
+        self.restic = "restic"
         os.environ.update(RESTIC_PASSWORD="benchmark", RESTIC_CACHE_DIR=f"{self.folder}/restic-cache")
 
     def path(self, *parts):
@@ -195,7 +195,6 @@ class Bench:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictor")
-    parser.add_argument("tools")
     parser.add_argument("folder")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--megabytes", type=int, default=1000)

@@ -3,7 +3,7 @@
 # into the user's cache directory under a name that carries its version.
 #
 #   tools.sh [NAME…]   NAME: cluster helm local-path-provisioner coredns
-#                      kubeconform kind versitygw restic; default: those that the local cluster needs
+#                      kubeconform kind versitygw; default: those that the local cluster needs
 #
 # Prints the directory of the tools as its last line.
 set -euo pipefail
@@ -17,12 +17,11 @@ declare -A module=(
   [kubeconform]=github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
   [kind]=sigs.k8s.io/kind@v0.33.0
   [versitygw]=github.com/versity/versitygw/cmd/versitygw@v1.8.0
-  [restic]=github.com/restic/restic/cmd/restic@v0.18.0
 )
 # What a cold build took on two cores; told before it starts, so that nobody thinks it hangs.
 declare -A patience=([cluster]='about 10 minutes' [helm]='about 2 minutes' [coredns]='about 2 minutes'
   [local-path-provisioner]='about 1 minute' [kubeconform]='seconds' [kind]='seconds'
-  [versitygw]='about 4 minutes' [restic]='about 2 minutes')
+  [versitygw]='about 4 minutes')
 
 cache=${STOCKPREDICTOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/stockpredictor}
 bin=$cache/bin
