@@ -10,6 +10,16 @@ use object_store::Error;
 /// Longest part of a store's own words that is told, in characters.
 const MAX_WORDS: usize = 200;
 
+/// Codes of stores that don't take the credentials.
+const REFUSED: [&str; 6] = [
+    "AccessDenied",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+];
+
 /// Whether the bucket is what isn't there.
 pub fn is_no_bucket(error: &Error) -> bool {
     code(&root(error)).is_some_and(|code| code == "NoSuchBucket")
@@ -22,8 +32,20 @@ pub fn is_no_bucket(error: &Error) -> bool {
 )]
 pub fn error(error: Error) -> io::Error {
     let words = root(&error);
-    let told = code(&words).unwrap_or_else(|| words.chars().take(MAX_WORDS).collect());
+    let code = code(&words);
+    let has = |codes: &[&str]| code.as_deref().is_some_and(|code| codes.contains(&code));
+    let (is_missing, is_refused) = (has(&["NoSuchBucket"]), has(&REFUSED));
+    let told = code.unwrap_or_else(|| words.chars().take(MAX_WORDS).collect());
     let (kind, fix) = match &error {
+        // The client sorts some calls' answers under other headings; the store's own code is surer.
+        Error::NotFound { .. } | Error::Generic { .. } if is_missing => (
+            io::ErrorKind::NotFound,
+            "create the bucket or correct the URL",
+        ),
+        _ if is_refused => (
+            io::ErrorKind::PermissionDenied,
+            "the store refused the credentials: check the access key, its secret and its rights",
+        ),
         Error::NotFound { .. } => (
             io::ErrorKind::NotFound,
             "create the bucket or correct the URL",

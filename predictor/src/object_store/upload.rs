@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use object_store::multipart::PartId;
@@ -21,6 +22,8 @@ use super::{Store, explain, found};
 const PART: usize = 8 << 20;
 /// Parts on their way at once.
 const IN_FLIGHT: usize = 2;
+/// How long parts on their way are waited for when an upload is given up.
+const LAST_PARTS: Duration = Duration::from_secs(20);
 /// Most parts of an upload, by the S3 protocol.
 const MAX_PARTS: usize = 10_000;
 
@@ -187,7 +190,11 @@ impl Multipart {
     }
 
     async fn give_up(&mut self) -> io::Result<()> {
-        self.in_flight.shutdown().await;
+        // A part that is on its way would be stored after the upload was ended, and stay.
+        let rest = async { while self.in_flight.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_PARTS, rest).await.is_err() {
+            self.in_flight.shutdown().await;
+        }
         if self.wrote_meta && self.is_complete().await {
             return self.claim.release(&self.store).await;
         }
