@@ -69,6 +69,16 @@ impl Layout {
         self.state().join("volume.json")
     }
 
+    /// `backups/.index/`: what runs on this volume know of their archives.
+    pub fn index(&self) -> PathBuf {
+        self.join("backups/.index")
+    }
+
+    /// The archives that runs on this volume wrote, with their hashes.
+    pub fn known(&self) -> PathBuf {
+        self.index().join("known.jsonl")
+    }
+
     /// The file that serve, backup and cleanup lock shared and restore exclusively.
     pub fn lock(&self) -> PathBuf {
         self.state().join("lock")

@@ -17,6 +17,7 @@ use crate::archive::category::Category;
 use crate::archive::manifest::{Attributes, Target, Time};
 use crate::archive::path::RelativePath;
 use crate::atomic;
+use crate::descriptor::open_root;
 
 /// So many directories are open at once; deeper trees open their upper ones again.
 const MAX_OPEN: usize = 64;
@@ -386,12 +387,6 @@ impl Status {
         };
         found.map(|(status, _)| status)
     }
-}
-
-/// Opens the volume's root; this path alone may lead over links.
-pub fn open_root(root: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(root, flags, Mode::empty())?)
 }
 
 /// Opens a path below `root` for reading; no link on the way, nor at its end, is followed.

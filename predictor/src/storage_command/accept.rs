@@ -33,7 +33,7 @@ pub fn accept(
         }
     }
     for id in ids {
-        let path = layout.join(format!("backups/.index/{id}.json"));
+        let path = layout.index().join(format!("{id}.json"));
         let indexed = std::fs::read(&path)
             .ok()
             .filter(|text| text.len() <= MAX_META);

@@ -98,7 +98,7 @@ pub fn folder_of(file: &Path) -> anyhow::Result<(String, String)> {
 
 /// The archives that runs on this volume wrote; none where there is no volume.
 pub fn known(layout: &Layout) -> anyhow::Result<Known> {
-    Ok(Known::read(&layout.join("backups/.index/known.jsonl"))?)
+    Ok(Known::read(&layout.known())?)
 }
 
 /// Threads for the engine: `STOCKPREDICTOR_THREADS`, or one for each core (0).

@@ -37,7 +37,7 @@ impl Index {
     /// Makes the directory where it is missing.
     pub fn open(layout: &Layout) -> io::Result<Self> {
         atomic::create_directory(&layout.join("backups"))?;
-        let directory = layout.join("backups/.index");
+        let directory = layout.index();
         atomic::create_directory(&directory)?;
         Ok(Self { directory })
     }

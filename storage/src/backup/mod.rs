@@ -48,12 +48,13 @@ use crate::archive::member::{Packer, TARGET};
 use crate::archive::meta::{Meta, Suspect};
 use crate::archive::name::ArchiveName;
 use crate::atomic::FILE_MODE;
+use crate::descriptor::open_root;
 use crate::destination::Destination;
 use crate::encrypt::{Encrypted, Recipients};
 use crate::guard;
 use crate::lock::{Mode as LockMode, VolumeLock};
 use crate::progress::Progress;
-use crate::walk::{Found, Walk, open_root};
+use crate::walk::{Found, Walk};
 
 /// Makes a backup. It ends in `backups/backup_schedule.log`, whatever becomes of it.
 ///
@@ -101,8 +102,8 @@ fn locked(
         source,
     };
     let _shared = VolumeLock::take(&request.layout.lock(), LockMode::Shared, request.patience)?;
-    let index = Index::open(&request.layout)
-        .map_err(|source| volume(&request.layout.join("backups/.index"), source))?;
+    let index =
+        Index::open(&request.layout).map_err(|source| volume(&request.layout.index(), source))?;
     let _alone = VolumeLock::take(&index.lock(), LockMode::Exclusive, request.patience)?;
     index
         .sweep()

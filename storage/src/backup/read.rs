@@ -291,7 +291,7 @@ pub fn settled(mut attributes: Attributes) -> Attributes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::walk::open_root;
+    use crate::descriptor::open_root;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::thread;

@@ -16,6 +16,7 @@ use super::{owner, preflight, tree};
 use crate::archive::category::{Category, RESTORE_PREFIX};
 use crate::archive::manifest::Content;
 use crate::atomic;
+use crate::descriptor;
 use crate::progress::Progress;
 use crate::snapshot::{Extracted, Snapshot};
 use crate::space;
@@ -70,7 +71,7 @@ pub fn to_directory_gated(
             Ok(snapshot.extract(&wanted, &partial, progress)?)
         })
         .and_then(|extracted| {
-            let opened = tree::open(&partial).map_err(used(&partial))?;
+            let opened = descriptor::open_root(&partial).map_err(used(&partial))?;
             owner::repair(opened, gate).map_err(used(&partial))?;
             pass("name the folder")?;
             // An empty directory gives way to another one.
@@ -81,7 +82,7 @@ pub fn to_directory_gated(
             Ok(extracted)
         });
     if unpacked.is_err()
-        && let (Ok(opened), Some(name)) = (tree::open(&parent), partial.file_name())
+        && let (Ok(opened), Some(name)) = (descriptor::open_root(&parent), partial.file_name())
     {
         // The first error is what the caller has to know.
         let _ = tree::remove(opened.as_fd(), name.as_encoded_bytes(), &Open);

@@ -16,6 +16,7 @@ use crate::archive::category::Category;
 use crate::archive::manifest::{Content, Entry};
 use crate::archive::meta::Total;
 use crate::archive::path::RelativePath;
+use crate::descriptor;
 use crate::layout::Layout;
 use crate::snapshot::Snapshot;
 
@@ -105,7 +106,7 @@ pub fn compare(
 ) -> Result<Plan, RestoreError> {
     let chosen = choose(snapshot.include(), only)?;
     let failed = || used(layout.root());
-    let root = tree::open(layout.root()).map_err(failed())?;
+    let root = descriptor::open_root(layout.root()).map_err(failed())?;
     let again = root.try_clone().map_err(failed())?;
     let walk = Walk::new(again, &|name| is_chosen(&chosen, name)).map_err(failed())?;
     let mut comparison = Comparison {

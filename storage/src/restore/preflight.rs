@@ -11,12 +11,13 @@ use super::error::{RestoreError, shown, used};
 use super::journal::Item;
 use super::plan::Plan;
 use super::tree;
+use crate::descriptor;
 use crate::layout::Layout;
 use crate::space::{self, Space};
 
 /// Checks space, inodes, permissions and mounts.
 pub fn preflight(layout: &Layout, plan: &Plan) -> Result<(), RestoreError> {
-    let root = tree::open(layout.root()).map_err(used(layout.root()))?;
+    let root = descriptor::open_root(layout.root()).map_err(used(layout.root()))?;
     check_items(layout, root.as_fd(), &plan.items)?;
     let space = space::measure(layout.root()).map_err(used(layout.root()))?;
     check_space(&shown(layout.root()), plan, &space)

@@ -15,6 +15,7 @@ use super::tree;
 use super::volume::Volume;
 use crate::archive::category::RESTORE_PREFIX;
 use crate::atomic;
+use crate::descriptor;
 use crate::layout::Layout;
 use crate::lock::{Mode, VolumeLock};
 
@@ -241,7 +242,7 @@ fn has_leftovers(layout: &Layout, journal: Option<&Journal>) -> bool {
 fn remove_leftovers(volume: &Volume<'_>) -> Result<(), JournalError> {
     let journal = Journal::read(volume.layout)?;
     for (directory, name) in leftovers(volume.layout, journal.as_ref()) {
-        tree::open(&directory)
+        descriptor::open_root(&directory)
             .and_then(|opened| tree::remove(opened.as_fd(), name.as_bytes(), volume.gate))
             .map_err(|source| JournalError::Use {
                 path: shown(&directory.join(&name)),

@@ -10,6 +10,7 @@ use super::error::{RestoreError, used};
 use super::gate::Gate;
 use super::journal::{Item, Journal};
 use super::tree;
+use crate::descriptor;
 use crate::layout::Layout;
 
 /// Where the new state is unpacked, in the scratch folder.
@@ -28,7 +29,7 @@ impl Places {
     pub(super) fn open(layout: &Layout, journal: &Journal) -> Result<Self, RestoreError> {
         let scratch = journal.scratch();
         let failed = || used(layout.join(&scratch));
-        let root = tree::open(layout.root()).map_err(failed())?;
+        let root = descriptor::open_root(layout.root()).map_err(failed())?;
         let folder = tree::open_child(root.as_fd(), scratch.as_bytes()).map_err(failed())?;
         let inner = |name: &str| tree::open_child(folder.as_fd(), name.as_bytes());
         Ok(Self {

@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -47,12 +46,6 @@ impl Node {
 
 pub(super) fn os(name: &[u8]) -> &OsStr {
     OsStr::from_bytes(name)
-}
-
-/// Opens a directory that an operator named; links on the way there are theirs.
-pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Opens a directory right below `parent`; a link or a mount point is an error.

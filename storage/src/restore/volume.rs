@@ -22,6 +22,7 @@ use super::switch::{self, NEW, OLD, Places};
 use super::tree;
 use crate::archive::category::Category;
 use crate::atomic::DIRECTORY_MODE;
+use crate::descriptor;
 use crate::layout::Layout;
 use crate::lock::{LockError, Mode, VolumeLock};
 use crate::progress::{Progress, Silent};
@@ -59,7 +60,7 @@ impl<'a> Volume<'a> {
     }
 
     fn root(&self) -> Result<OwnedFd, RestoreError> {
-        tree::open(self.layout.root()).map_err(used(self.layout.root()))
+        descriptor::open_root(self.layout.root()).map_err(used(self.layout.root()))
     }
 
     fn pass(&self, step: &'static str) -> Result<(), RestoreError> {
