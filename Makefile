@@ -133,13 +133,17 @@ test-model: build ## The service's numbers against Python's onnxruntime on the s
 test-e2e: images ## Tests on a real cluster (CLUSTER=local|kind|existing)
 	@scripts/e2e.sh
 
+.PHONY: fuzz
+fuzz: packages ## Fuzzers for archives and manifests (FUZZ_SECONDS=60 for each of three)
+	@scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)
+
 .PHONY: bench
 bench: build ## The storage engine against tar, pigz and restic, side by side (minutes; RUNS=5)
 	@scripts/packages.sh pigz=pigz restic=restic
 	@python3 scripts/bench.py target/release/predictor target/bench --runs $(or $(RUNS),5) --million --four
 
 .PHONY: test-long
-test-long: build ## What takes longer: 10,000 lives of retention, kills at random, tmpfs of 50 sizes
+test-long: build fuzz ## What takes longer: fuzzers, 10,000 lives of retention, kills at random, tmpfs of 50 sizes
 	@scripts/packages.sh strace=strace
 	@cargo test --locked --release --workspace --test retention_model -- --ignored
 	@python3 scripts/storage_faults.py target/release/predictor --random 500
