@@ -137,9 +137,10 @@ bench: build ## The storage engine against tar, pigz and restic, side by side (m
 	@python3 scripts/bench.py target/release/predictor target/bench --runs $(or $(RUNS),5)
 
 .PHONY: test-long
-test-long: build ## What takes longer: 10,000 lives of retention, kills at random, tmpfs of 50 sizes
+test-long: build ## What takes longer: the model trained anew, 10,000 lives of retention, kills at random, tmpfs of 50 sizes
 	@scripts/packages.sh strace=strace
 	@cargo test --locked --release --workspace --test retention_model -- --ignored
+	@python3 scripts/retrain_check.py target/release/predictor
 	@python3 scripts/storage_faults.py target/release/predictor --random 500
 	@python3 scripts/storage_faults.py target/release/predictor --command cleanup --kinds kill --sizes 50
 
