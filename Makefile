@@ -83,7 +83,7 @@ onnxruntime: ## The ONNX Runtime library, pinned by version and hash, where the 
 
 .PHONY: packages
 packages:
-	@scripts/packages.sh cc=gcc python3=python3 pip3=python3-pip
+	@scripts/packages.sh cc=gcc /usr/include/stdio.h=libc6-dev python3=python3 pip3=python3-pip
 	@command -v cargo >/dev/null || { echo 'Rust is needed: install it by rustup (rust-toolchain.toml names the version)' >&2; exit 1; }
 
 .PHONY: crds
