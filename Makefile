@@ -83,7 +83,7 @@ onnxruntime: ## The ONNX Runtime library, pinned by version and hash, where the 
 
 .PHONY: packages
 packages:
-	@scripts/packages.sh cc=gcc python3=python3 pip3=python3-pip
+	@scripts/packages.sh cc=gcc /usr/include/stdio.h=libc6-dev python3=python3 pip3=python3-pip
 	@command -v cargo >/dev/null || { echo 'Rust is needed: install it by rustup (rust-toolchain.toml names the version)' >&2; exit 1; }
 
 .PHONY: crds
@@ -143,9 +143,10 @@ bench: build ## The storage engine against tar, pigz and restic, side by side (m
 	@python3 scripts/bench.py target/release/predictor target/bench --runs $(or $(RUNS),5) --million --four
 
 .PHONY: test-long
-test-long: build fuzz ## What takes longer: fuzzers, 10,000 lives of retention, kills at random, tmpfs of 50 sizes
+test-long: build fuzz ## What takes longer: fuzzers, the model trained anew, 10,000 lives of retention, kills at random, tmpfs of 50 sizes
 	@scripts/packages.sh strace=strace
 	@cargo test --locked --release --workspace --test retention_model -- --ignored
+	@python3 scripts/retrain_check.py target/release/predictor
 	@python3 scripts/storage_faults.py target/release/predictor --random 500
 	@python3 scripts/storage_faults.py target/release/predictor --command cleanup --kinds kill --sizes 50
 
