@@ -614,6 +614,90 @@ fn a_model_that_is_switched_while_it_is_read_is_stored_whole() {
     }
 }
 
+/// A version folder whose files match, with so many other files on both sides of them.
+fn install_beside(bench: &Bench, others: usize) {
+    let (model, scaler) = (vec![7; 100], vec![8; 10]);
+    let hashes = serde_json::json!({"sha256": {
+        "model.onnx": Digest::of(&model).to_string(), "scaler.json": Digest::of(&scaler).to_string()}});
+    bench.write("ml_models/m/1/model.onnx", model);
+    bench.write("ml_models/m/1/model_config.json", hashes.to_string());
+    bench.write("ml_models/m/1/scaler.json", scaler);
+    for index in 0..others {
+        bench.write(&format!("ml_models/m/1/checkpoints/{index}"), "x");
+        bench.write(&format!("ml_models/m/1/runs/{index}"), "x");
+    }
+}
+
+#[test]
+fn a_model_among_thousands_of_files_is_stored_once_and_in_order() {
+    for threads in [1, 3] {
+        let mut bench = Bench::new();
+        bench.request.threads = threads;
+        install_beside(&bench, 1100);
+        let report = bench.run();
+        assert_eq!(report.warnings, []);
+        // The manifest's order is checked where it is read.
+        assert_eq!(bench.manifest(&report).len(), 2208);
+        assert_eq!(report.files, 2203);
+    }
+}
+
+#[test]
+fn a_model_that_does_not_match_among_thousands_of_files_is_told_and_breaks_nothing() {
+    let mut bench = Bench::new();
+    bench.request.threads = 1;
+    install_beside(&bench, 1100);
+    let scaler = bench.write("ml_models/m/1/scaler.json", "another");
+    let disturb = |path: &RelativePath| {
+        if path.name() == b"scaler.json" {
+            fs::write(&scaler, Uuid::new_v4().to_string()).unwrap();
+        }
+    };
+    let report = bench.run_with(Some(&disturb));
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|warning| warning.message.contains("install the model again")),
+        "{:?}",
+        report.warnings
+    );
+    assert_eq!(bench.manifest(&report).len(), 2208);
+}
+
+#[test]
+fn a_model_that_rests_and_does_not_match_is_stored_once() {
+    let mut bench = Bench::new();
+    install_beside(&bench, 0);
+    let noise: Vec<u8> = (0..1 << 20)
+        .flat_map(|_| Uuid::new_v4().into_bytes()[..1].to_vec())
+        .collect();
+    bench.write("ml_models/m/1/model.onnx", &noise);
+    let report = bench.run();
+    assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
+    assert!(
+        report.archive_bytes < 3 << 19,
+        "{} bytes of an archive for {} of a model",
+        report.archive_bytes,
+        noise.len()
+    );
+}
+
+#[test]
+fn a_log_that_changed_and_grew_old_is_stored() {
+    let mut bench = Bench::new();
+    let log = bench.write("logs/api.log", "first");
+    bench.run();
+    fs::write(&log, "first and second").unwrap();
+    let file = File::options().write(true).open(&log).unwrap();
+    let old = SystemTime::now() - Duration::from_hours(24 * 8);
+    file.set_modified(old).unwrap();
+    bench.request.mode = Kind::Incremental;
+    let report = bench.run();
+    assert_eq!(report.kind, Kind::Incremental);
+    assert_eq!(bench.content(&report, "logs/api.log"), b"first and second");
+}
+
 /// A destination that fails at some point.
 #[derive(Debug)]
 struct Failing(&'static str);
