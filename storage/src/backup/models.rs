@@ -194,6 +194,7 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
                     kind: ItemKind::File,
                     attributes: status.attributes,
                     size: status.size,
+                    content: None,
                 },
                 in_base,
                 unless: None,

@@ -272,6 +272,7 @@ mod tests {
             kind,
             attributes,
             size,
+            content: None,
         }
     }
 

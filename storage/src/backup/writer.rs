@@ -31,8 +31,6 @@ pub enum Note {
     Attempt,
     /// The attempt of this number is the valid one.
     Stored(Entry, usize),
-    /// The base's file is kept, so there is no line.
-    Unstored,
     /// A model's version folder begins: lines from its own files on wait, because those may be replaced.
     Withhold(RelativePath),
     /// What the archive has of the model's own files.
@@ -157,7 +155,6 @@ impl<'a> Writer<'a> {
                     .ok_or_else(|| BackupError::Internal("a large file has no place".to_owned()))?;
                 self.entry(entry, offset)?;
             }
-            Note::Unstored => self.attempts.clear(),
             Note::Withhold(folder) => {
                 self.withheld = Some(Withheld {
                     folder,
@@ -183,10 +180,10 @@ impl<'a> Writer<'a> {
 
     fn release(&mut self) -> Result<(), BackupError> {
         let lines = self.withheld.take().map(|withheld| withheld.lines);
-        self.lines_of(lines.unwrap_or_default())
+        self.lines_of(&lines.unwrap_or_default())
     }
 
-    fn lines_of(&mut self, lines: BTreeMap<RelativePath, Entry>) -> Result<(), BackupError> {
+    fn lines_of(&mut self, lines: &BTreeMap<RelativePath, Entry>) -> Result<(), BackupError> {
         lines.values().try_for_each(|entry| self.line(entry))
     }
 
@@ -215,7 +212,7 @@ impl<'a> Writer<'a> {
         if own.is_none() && withheld.lines.len() > MAX_WITHHELD {
             withheld.is_released = true;
             let lines = std::mem::take(&mut withheld.lines);
-            return self.lines_of(lines);
+            return self.lines_of(&lines);
         }
         Ok(())
     }
