@@ -66,7 +66,7 @@ pub struct Args {
     /// Take logs of so many days
     #[arg(long, env = "STOCKPREDICTOR_BACKUP_LOGS_DAYS", value_name = "DAYS", default_value_t = DEFAULT_LOGS_DAYS)]
     logs_days: u32,
-    /// Keep the newest so many backups
+    /// Keep the newest so many backups; those of other parts (--include) are counted by themselves
     #[arg(
         long,
         env = "STOCKPREDICTOR_BACKUP_KEEP_LAST",

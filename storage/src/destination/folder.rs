@@ -428,8 +428,7 @@ impl Writer {
         }
         let space = rustix::fs::fstatvfs(&self.file)?;
         let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
-        // A small volume would else take no backup at all.
-        let reserve = self.reserve.min(bytes(space.f_blocks) / RESERVED_PART);
+        let reserve = reserve_of(self.reserve, bytes(space.f_blocks));
         if bytes(space.f_bavail) >= reserve.saturating_add(length) {
             return Ok(());
         }
@@ -491,6 +490,12 @@ impl Drop for Writer {
             let _ = unlinkat(&self.place.descriptor, claim, AtFlags::empty());
         }
     }
+}
+
+/// What stays free: a small volume would else take no backup at all.
+const fn reserve_of(wanted: u64, capacity: u64) -> u64 {
+    let part = capacity / RESERVED_PART;
+    if wanted < part { wanted } else { part }
 }
 
 /// The name under which an archive is written: one for both spellings, because they share their `.meta.json`.
@@ -565,6 +570,34 @@ mod tests {
 
     fn claim(folder: &Folder, encrypted: bool) -> Option<Box<dyn Upload>> {
         folder.claim(name(encrypted)).unwrap()
+    }
+
+    #[test]
+    fn an_archive_on_the_volume_leaves_room_for_the_service() {
+        assert_eq!(reserve_of(RESERVE, 10 << 30), 16 << 20);
+        assert_eq!(reserve_of(RESERVE, 32 << 20), 2 << 20);
+        let folder = tempfile::tempdir().unwrap();
+        let place = Folder::create(folder.path()).unwrap();
+        assert_eq!(place.reserve, 0);
+        let own = place.clone().beside(folder.path());
+        assert_eq!(own.reserve, RESERVE);
+        assert_eq!(place.beside(Path::new("/proc")).reserve, 0);
+        let writer = |reserve| Writer {
+            place: Arc::clone(&own.place),
+            name: ArchiveName::at(jiff::Timestamp::UNIX_EPOCH, false),
+            file: File::create(folder.path().join("file")).unwrap(),
+            reserve,
+            put: Vec::new(),
+            is_finished: false,
+        };
+        assert!(writer(RESERVE).leave_reserve(1).is_ok());
+        assert!(writer(0).leave_reserve(u64::MAX).is_ok());
+        let error = writer(RESERVE).leave_reserve(u64::MAX).unwrap_err();
+        let told = own.place.error("write", error).to_string();
+        assert!(
+            told.contains("service") && told.contains("--keep-last"),
+            "{told}"
+        );
     }
 
     #[test]

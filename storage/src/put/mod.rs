@@ -185,7 +185,7 @@ pub fn run(
         io::ErrorKind::NotFound => missing(&target.base().to_string()),
         _ => failed(source),
     })?;
-    refuse_taken(&folder, request, &shown)?;
+    let is_taken = is_taken(&folder, request, &shown)?;
     let scratch = Scratch::make(&folder, &layout.join(parent.as_path())).map_err(failed)?;
     let room = space::measure(layout.root()).map_err(failed)?;
     let limits = Limits {
@@ -195,6 +195,10 @@ pub fn run(
     progress.step("Unpacking");
     let unpacked = unpack::unpack(input, &scratch.opened, &limits, progress)?;
     let content = content_of(target, &unpacked);
+    let name = target.path().name();
+    if is_taken && !is_there(&folder, &scratch, content.as_deref(), name) {
+        return Err(PutError::Exists { path: shown });
+    }
     if target.model_version().is_some() {
         let path = content
             .as_ref()
@@ -241,15 +245,16 @@ fn open_parent(root: &OwnedFd, target: &Target) -> io::Result<OwnedFd> {
     Ok(opened)
 }
 
-fn refuse_taken(parent: &OwnedFd, request: &Request<'_>, shown: &str) -> Result<(), PutError> {
+/// Whether a version is there that may be the same, which is seen once this one is unpacked. What else is there is
+/// refused.
+fn is_taken(parent: &OwnedFd, request: &Request<'_>, shown: &str) -> Result<bool, PutError> {
     match descriptor::facts(parent, request.target.path().name()) {
-        Ok(found) if found.kind == FileType::RegularFile && request.may_replace() => Ok(()),
-        // It may be the same; that is seen once this one is unpacked.
-        Ok(found) if found.kind == FileType::Directory && request.target.is_model() => Ok(()),
+        Ok(found) if found.kind == FileType::RegularFile && request.may_replace() => Ok(false),
+        Ok(found) if found.kind == FileType::Directory && request.target.is_model() => Ok(true),
         Ok(_) => Err(PutError::Exists {
             path: shown.to_owned(),
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(PutError::Use {
             path: shown.to_owned(),
             source,
