@@ -8,6 +8,8 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use jiff::Timestamp;
+
 use crate::archive::header::{FORMAT, Kind, Origin};
 use crate::archive::meta::{MAX_META, Meta};
 use crate::archive::name::ArchiveName;
@@ -43,6 +45,9 @@ pub struct Record {
 /// Something that a whole backup doesn't have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Anomaly {
+    /// A wrong clock made it.
+    #[error("its name is of the future, so the clock was wrong: it is taken only by its name")]
+    Future,
     /// A writer is at work, or died.
     #[error("it is being written, or its writer was killed")]
     Unfinished,
@@ -87,6 +92,7 @@ impl Catalog {
         let stems = listing.metas_to_read();
         let metas = read_metas(destination, &stems)?;
         let mut records = listing.records(&metas);
+        mark_future(&mut records, Timestamp::now());
         mark_broken(&mut records);
         Ok(Self { records })
     }
@@ -124,14 +130,21 @@ impl Record {
         self.anomalies.contains(&Anomaly::Unfinished)
     }
 
+    /// Whether its name is of the future, so that it isn't the newest of anything.
+    pub fn is_future(&self) -> bool {
+        self.anomalies.contains(&Anomaly::Future)
+    }
+
     /// Whether the archive is there with a file beside it that fits, and so is its base.
     pub fn is_whole(&self) -> bool {
         self.size.is_some() && self.meta.is_some() && !self.is_broken()
     }
 
-    /// Whether a restore may choose it by itself: whole, and no doubt of the guard stands.
+    /// Whether a restore may choose it by itself: whole, not of the future, and no doubt of the guard stands.
     pub fn is_restorable(&self) -> bool {
-        self.is_whole() && self.meta.as_ref().is_some_and(|meta| !meta.is_suspect())
+        self.is_whole()
+            && !self.is_future()
+            && self.meta.as_ref().is_some_and(|meta| !meta.is_suspect())
     }
 
     /// The archive that it is based on, if it is incremental.
@@ -146,6 +159,16 @@ pub(crate) fn find(records: &[Record], name: ArchiveName) -> Option<&Record> {
         .binary_search_by(|record| name.cmp(&record.name))
         .ok()
         .and_then(|index| records.get(index))
+}
+
+/// Marks what a wrong clock made.
+fn mark_future(records: &mut [Record], now: Timestamp) {
+    for record in records
+        .iter_mut()
+        .filter(|record| record.name.is_future(now))
+    {
+        record.anomalies.push(Anomaly::Future);
+    }
 }
 
 /// Marks incremental backups whose base isn't there as it was. Records are sorted, the newest first.

@@ -17,7 +17,7 @@ use crate::archive::digest::Digest;
 use crate::archive::header::Origin;
 use crate::archive::meta::{Level, Meta};
 use crate::archive::name::ArchiveName;
-use crate::catalog::{self, Record};
+use crate::catalog::{self, Anomaly, Record};
 use crate::known::Attestation;
 
 /// At most so many names are given as candidates in a message.
@@ -365,6 +365,9 @@ fn why_not(record: &Record, meta: &Meta) -> Option<String> {
     if record.is_broken() {
         return record.anomalies.last().map(ToString::to_string);
     }
+    if record.is_future() {
+        return Some(Anomaly::Future.to_string());
+    }
     meta.is_suspect().then(|| {
         let reasons = meta.suspect.iter().flat_map(|suspect| &suspect.reasons);
         let reasons: Vec<_> = reasons.map(String::as_str).collect();
@@ -542,6 +545,20 @@ mod tests {
             error.to_string().contains(&metas[4].name.to_string()),
             "{error}"
         );
+    }
+
+    #[test]
+    fn one_of_the_future_is_taken_by_its_name_only() {
+        let metas = metas();
+        let mut records = records(metas.clone());
+        let name = metas[4].name;
+        for record in records.iter_mut().filter(|record| record.name == name) {
+            record.anomalies.push(Anomaly::Future);
+        }
+        let latest = choose(&records, &Wanted::Latest).unwrap();
+        assert_ne!(latest.record.name, name);
+        assert!(latest.skipped[0].1.contains("clock"), "{latest:?}");
+        assert!(choose(&records, &Wanted::Name(name)).is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-/// How a command ended that ran to its end. Usage errors end in the command line's parser, with 2.
+/// How a command ended that ran to its end. Usage errors end in the command line's parser, or as [`Usage`], with 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// Everything that was asked for.
@@ -31,6 +31,20 @@ impl Outcome {
     }
 }
 
+/// What was asked for makes no sense, which only the command itself could see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// The exit code of a command that failed.
+pub fn code_of(error: &anyhow::Error) -> u8 {
+    if error.is::<Usage>() {
+        2
+    } else {
+        Outcome::Failed.code()
+    }
+}
+
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> Self {
         Self::from(outcome.code())
@@ -45,5 +59,7 @@ mod tests {
     fn the_codes_are_those_that_scripts_know() {
         let codes = [Outcome::Done, Outcome::Failed, Outcome::Warnings].map(Outcome::code);
         assert_eq!(codes, [0, 1, 3]);
+        assert_eq!(code_of(&anyhow::anyhow!("no")), 1);
+        assert_eq!(code_of(&Usage("what".to_owned()).into()), 2);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! In come `DIR|URL` and the options of stores, out come destinations of the storage crate.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -45,10 +46,10 @@ pub struct StoreArgs {
 
 impl StoreArgs {
     /// A destination that is there, or whose last directory can be made.
-    pub fn create(&self, place: &str) -> anyhow::Result<Box<dyn Destination>> {
+    pub fn create(&self, layout: &Layout, place: &str) -> anyhow::Result<Box<dyn Destination>> {
         match self.store(place)? {
             Some(store) => Ok(store),
-            None => Ok(Box::new(Folder::create(place)?)),
+            None => Ok(Box::new(Folder::create(place)?.beside(layout.root()))),
         }
     }
 
@@ -83,6 +84,30 @@ pub fn own_backups(layout: &Layout) -> String {
     path.display().to_string()
 }
 
+/// The places without those that are named twice, by whatever path.
+pub fn distinct(places: &[String]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let is_new = |place: &&String| {
+        let identity = if place.contains("://") {
+            PathBuf::from(place.trim_end_matches('/'))
+        } else {
+            // One that isn't there yet has its parent's path.
+            let path = Path::new(place);
+            let missing = || {
+                let parent = path.parent().filter(|path| !path.as_os_str().is_empty());
+                let parent = parent.unwrap_or(Path::new(".")).canonicalize().ok()?;
+                Some(parent.join(path.file_name()?))
+            };
+            path.canonicalize()
+                .ok()
+                .or_else(missing)
+                .unwrap_or_else(|| path.to_owned())
+        };
+        seen.insert(identity)
+    };
+    places.iter().filter(is_new).cloned().collect()
+}
+
 /// Splits the path of an archive into its folder and its name.
 pub fn folder_of(file: &Path) -> anyhow::Result<(String, String)> {
     let name = file
@@ -114,6 +139,26 @@ pub fn threads() -> anyhow::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_that_is_named_twice_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink(&root, root.join("link")).unwrap();
+        let path = |text: &str| root.join(text).display().to_string();
+        let places = [
+            path("new"),
+            path("new/"),
+            path("link/new"),
+            path("other"),
+            "s3://bucket/a".to_owned(),
+            "s3://bucket/a/".to_owned(),
+        ];
+        assert_eq!(
+            distinct(&places),
+            [path("new"), path("other"), "s3://bucket/a".to_owned()]
+        );
+    }
 
     #[test]
     fn a_file_is_split_into_folder_and_name() {

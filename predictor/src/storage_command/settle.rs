@@ -8,13 +8,7 @@ pub fn first(layout: &Layout, allow: AllowSwitched) -> anyhow::Result<()> {
     if !layout.state().is_dir() {
         return Ok(());
     }
-    let may_write = rustix::fs::access(layout.root(), rustix::fs::Access::WRITE_OK).is_ok();
-    let access = if may_write {
-        Access::Write
-    } else {
-        Access::ReadOnly
-    };
-    if let Some((id, ending)) = restore::settle(layout, access, allow)?.ended {
+    if let Some((id, ending)) = restore::settle(layout, Access::of(layout), allow)?.ended {
         let how = match ending {
             Ending::Finished => "finished: the backup's state is in place",
             Ending::Undone => "undone: the volume is as it was before",

@@ -1,11 +1,12 @@
 //! Backups and their verification as a person at a shell sees them.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{MODEL, content, refusal, report, run, volume};
+use crate::common::{MODEL, content, predictor, refusal, report, run, volume};
 
 fn backup(root: &Path, arguments: &[&str], code: i32) -> Value {
     report("backup", root, arguments, code)
@@ -237,7 +238,7 @@ fn destinations_that_fail_are_told_and_enough_must_succeed() {
         &root,
         &[&both[..], &["--min-successful", "2"]].concat(),
     );
-    assert!(text.contains("1 of 2"), "{text}");
+    assert!(text.contains("2 must"), "{text}");
     assert_eq!(
         rows(&root, &["--from", &good]).len(),
         1,
@@ -245,7 +246,84 @@ fn destinations_that_fail_are_told_and_enough_must_succeed() {
     );
     let code = |arguments: &[&str]| run("backup", &root, arguments).status.code();
     assert_eq!(code(&["--include", "everything"]), Some(2));
-    assert_eq!(code(&["--encrypt-to", "age1nonsense"]), Some(1));
+    let log = fs::read_to_string(root.join("backups/backup_schedule.log")).unwrap();
+    assert_eq!(log.lines().count(), 2, "{log}");
+    assert!(log.lines().all(|line| line.contains(&bad)), "{log}");
+}
+
+#[test]
+fn what_makes_no_sense_is_a_usage_error_in_a_whole_sentence() {
+    let (folder, root) = volume();
+    let place = folder.path().join("place").display().to_string();
+    for (arguments, told) in [
+        (["--compression-level", "13"], "write 1 to 12"),
+        (["--encrypt-to", "age1nonsense"], "write the public key"),
+        (["--min-successful", "2"], "write 1 to 1"),
+    ] {
+        let done = run(
+            "backup",
+            &root,
+            &[&arguments[..], &["--destination", &place]].concat(),
+        );
+        let text = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(2), "{text}");
+        assert!(text.contains(told), "{text}");
+    }
+    assert!(!Path::new(&place).exists());
+    let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"n\xff"));
+    for command in ["setup", "backup", "list", "monitor", "ls", "cleanup"] {
+        let done = run(command, &odd, &[]);
+        let text = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(2), "{command}: {text}");
+        assert!(text.contains("UTF-8"), "{command}: {text}");
+    }
+    assert!(!odd.exists());
+}
+
+#[test]
+fn a_destination_on_the_volume_is_refused_and_one_that_is_named_twice_counts_once() {
+    let (folder, root) = volume();
+    let inside = root.join("archive").display().to_string();
+    let done = run("backup", &root, &["--destination", &inside]);
+    let text = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(2), "{text}");
+    assert!(text.contains("/backups or a folder elsewhere"), "{text}");
+    assert!(!root.join("archive").exists());
+    let done = predictor("backup", &root)
+        .env("BACKUP_PATH", "archive")
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(2), "{done:?}");
+    let place = folder.path().join("place").display().to_string();
+    let twice = [
+        "--destination",
+        &place,
+        "--destination",
+        &format!("{place}/"),
+    ];
+    let done = backup(&root, &twice, 0);
+    assert_eq!(done["destinations"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_backup_of_one_part_pushes_out_no_other() {
+    let (_folder, root) = volume();
+    let whole = backup(&root, &["--keep-last", "1"], 0);
+    let part = backup(&root, &["--include", "config", "--keep-last", "1"], 0);
+    fs::remove_dir_all(root.join(MODEL)).unwrap();
+    let suspect = backup(&root, &["--keep-last", "1"], 3);
+    assert!(
+        suspect["suspect"].to_string().contains("models"),
+        "{suspect}"
+    );
+    let there: Vec<_> = rows(&root, &[])
+        .iter()
+        .map(|row| row["name"].clone())
+        .collect();
+    assert_eq!(
+        there,
+        [&suspect, &part, &whole].map(|one| one["name"].clone())
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Large files: read in blocks by the coordinator, hashed on the way, packed by whichever thread is free.
 //!
-//! In comes what the plan says, out go blocks; a file that changes meanwhile is stored again as a later entry.
+//! In comes what the plan says, out go blocks; a file that changes meanwhile is stored again as a later entry, and the last one holds.
 
 use std::sync::Arc;
 
@@ -36,47 +36,50 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
             }
         }
         let is_log = store.item.category == Category::Logs;
-        let mut best = None;
-        let mut is_settled = false;
-        for attempt in 0..=RETRIES {
+        // tar and the manifest's readers take the last reading of a path, so that one is what the manifest names.
+        let mut last: Option<Reading> = None;
+        let mut was_whole = false;
+        for attempt in 0..=2 * RETRIES {
             let mut large = match self.shared.reader.large(path) {
                 Ok(large) => large,
                 // What was read before is better than nothing.
-                Err(_) if best.is_some() => break,
-                Err(error) => {
-                    self.engine.note(Note::Unstored)?;
-                    return self.unread(store, error);
-                }
+                Err(_) if last.is_some() => break,
+                Err(error) => return self.unread(store, error),
             };
             self.engine.note(Note::Attempt)?;
             let (sha256, fault) = self.stream(path, &mut large)?;
             let has_changed = self.shared.reader.has_changed(path, &large);
-            match fault {
-                None => {
-                    let entry = large_entry(path, &large, sha256);
-                    best = Some((entry, attempt, large.status.size));
-                    is_settled = is_log || !has_changed;
-                }
-                Some(Fault::Short) => {}
-                Some(Fault::Unread(error)) if best.is_none() => {
-                    self.engine.note(Note::Unstored)?;
-                    return self.unread(store, error);
-                }
-                Some(Fault::Unread(_)) => break,
-            }
-            if is_settled {
+            let is_settled = fault.is_none() && (is_log || !has_changed);
+            // A disk that fails again and again is not read for ever.
+            let is_hopeless = matches!(fault, Some(Fault::Unread(_))) && !was_whole;
+            // After as many attempts as any live file gets, a reading that is whole is enough.
+            let is_enough = fault.is_none() && attempt >= RETRIES;
+            was_whole |= fault.is_none();
+            last = Some(Reading {
+                entry: large_entry(path, &large, sha256),
+                attempt,
+                size: large.status.size,
+                is_settled,
+                fault,
+            });
+            if is_settled || is_hopeless || is_enough {
                 break;
             }
         }
-        if !is_settled {
-            self.warn(Warning::live(path));
-        }
-        let Some((entry, attempt, size)) = best else {
-            return self.engine.note(Note::Unstored);
+        let Some(last) = last else {
+            return Ok(());
         };
-        self.outcome.tally.add(self.shared.volume, path, size);
+        match &last.fault {
+            None if last.is_settled => {}
+            None => self.warn(Warning::live(path)),
+            Some(Fault::Unread(Unread::Refused(source))) => {
+                self.warn(Warning::salvaged(path, source));
+            }
+            Some(_) => self.warn(Warning::shortened(path)),
+        }
+        self.outcome.tally.add(self.shared.volume, path, last.size);
         self.shared.progress.advance(1, 0);
-        self.engine.note(Note::Stored(entry, attempt))
+        self.engine.note(Note::Stored(last.entry, last.attempt))
     }
 
     fn unread(&mut self, store: &Store, error: Unread) -> Result<(), Failed> {
@@ -177,7 +180,17 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
     }
 }
 
-/// Why an attempt to store a large file failed.
+/// One attempt to store a large file.
+struct Reading {
+    entry: Entry,
+    attempt: usize,
+    size: u64,
+    /// Whether the file stayed as it was meanwhile.
+    is_settled: bool,
+    fault: Option<Fault>,
+}
+
+/// Why an attempt to store a large file failed; the rest of its entry is zeros.
 enum Fault {
     /// It became shorter.
     Short,

@@ -31,6 +31,17 @@ pub enum Access {
     ReadOnly,
 }
 
+impl Access {
+    /// What the system allows: jobs mount all but `backups/` read-only.
+    pub fn of(layout: &Layout) -> Self {
+        if rustix::fs::access(layout.root(), rustix::fs::Access::WRITE_OK).is_ok() {
+            Self::Write
+        } else {
+            Self::ReadOnly
+        }
+    }
+}
+
 /// Whether the command runs on a volume whose restore is switched and not yet committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllowSwitched {
