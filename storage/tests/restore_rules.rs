@@ -337,9 +337,9 @@ fn a_prepared_or_switched_volume_belongs_to_its_restore() {
     assert_eq!(told.switched, Some(ID));
     // The service runs: the old state can't come back under it, but it may be dropped.
     assert!(undo(&at, ID).is_err());
-    assert_eq!(commit(&at, ID).unwrap(), Outcome::Done);
+    assert_eq!(commit(&at, ID).unwrap().outcome, Outcome::Done);
     drop(lock);
-    assert_eq!(commit(&at, ID).unwrap(), Outcome::NothingToDo);
+    assert_eq!(commit(&at, ID).unwrap().outcome, Outcome::NothingToDo);
     let error = switch(&at, ID, &snapshot, &NoCheck).unwrap_err();
     assert!(matches!(error, RestoreError::Unknown { .. }), "{error}");
     assert_eq!(fs::read(layout.join("config/b")).unwrap(), b"b");

@@ -223,7 +223,7 @@ fn reach(args: &Args, places: &[String]) -> anyhow::Result<Reached> {
             Err(error) => unreachable.push(backup::DestinationReport {
                 destination: without_credentials(place),
                 is_stored: false,
-                error: Some(format!("{error:#}")),
+                error: Some(super::explain(&error)),
             }),
         }
     }

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use stockpredictor_storage::layout::Layout;
 
-pub use exit::Outcome;
+pub use exit::{Outcome, code_of, explain};
 pub use output::Output;
 
 /// Where the volume is when nobody says otherwise.

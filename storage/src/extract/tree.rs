@@ -215,7 +215,7 @@ fn run(data: &[u8], first: usize, zero: bool) -> (usize, &[u8]) {
     (length, &data[length..])
 }
 
-fn times(mtime: Time) -> Timestamps {
+pub(crate) fn times(mtime: Time) -> Timestamps {
     let time = Timespec {
         tv_sec: mtime.seconds,
         tv_nsec: mtime.nanoseconds.into(),
