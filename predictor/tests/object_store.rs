@@ -17,7 +17,9 @@ use stockpredictor_storage::destination::{Destination, Upload};
 /// The server's root user.
 const KEY: &str = "tester";
 const SECRET: &str = "a-secret-of-the-test";
-/// How long the server may take to listen.
+/// Bytes of each part of an upload but the last.
+const PART: u64 = 8 << 20;
+/// How long the server may take to listen, and a part to arrive.
 const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// versitygw on a temporary folder; one bucket, `backups`.
@@ -29,6 +31,11 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Self::start_with("http", |_| Vec::new())
+    }
+
+    /// With further options, which may name files in the server's folder.
+    fn start_with(scheme: &str, options: impl Fn(&Path) -> Vec<String>) -> Self {
         let tools = std::env::var("STOCKPREDICTOR_TOOLS").unwrap();
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("data/backups")).unwrap();
@@ -41,6 +48,7 @@ impl Server {
         let process = Command::new(Path::new(&tools).join("versitygw"))
             .args(["--access", KEY, "--secret", SECRET, "--quiet", "--port"])
             .arg(address.to_string())
+            .args(options(folder.path()))
             .arg("posix")
             .arg("--sidecar")
             .arg(folder.path().join("sidecar"))
@@ -52,7 +60,7 @@ impl Server {
         let server = Self {
             process,
             folder,
-            endpoint: format!("http://{address}"),
+            endpoint: format!("{scheme}://{address}"),
         };
         let deadline = Instant::now() + START_LIMIT;
         while TcpStream::connect(address).is_err() {
@@ -81,16 +89,32 @@ impl Server {
         ObjectStore::connect("s3://backups/here", &self.options()).unwrap()
     }
 
+    /// Waits until so many whole parts have arrived.
+    fn wait_for_parts(&self, count: usize) {
+        let deadline = Instant::now() + START_LIMIT;
+        let is_part = |path: &String| {
+            let path = Path::new(path);
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.bytes().all(|byte| byte.is_ascii_digit())
+                && fs::metadata(path).is_ok_and(|found| found.len() == PART)
+        };
+        while self.files().iter().filter(|path| is_part(path)).count() < count {
+            assert!(Instant::now() < deadline, "{:?}", self.files());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Bytes of parts that were sent and never became an object, or were not cleaned up.
     fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut pending = vec![self.folder.path().join("data/backups")];
         while let Some(folder) = pending.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
+            // The server may be renaming and removing meanwhile.
+            for entry in fs::read_dir(folder).into_iter().flatten() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     pending.push(path);
-                } else if fs::metadata(&path).unwrap().len() > 0 {
+                } else if fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
                     found.push(path.display().to_string());
                 }
             }
@@ -268,7 +292,9 @@ fn a_killed_writer_is_invisible_and_cleaned_up_when_its_claim_is_old() {
     let store = server.connect();
     let mut upload = claim(&store, 0).unwrap();
     upload.write_all(&bytes(20_000_000)).unwrap();
-    // Killed: nothing of it runs any more, its parts and its claim stay.
+    // A process that is killed sends nothing more. Here the whole parts are on their way in the background, so they have
+    // to arrive before the upload can be called dead.
+    server.wait_for_parts(2);
     std::mem::forget(upload);
     let claim_name = "stock_prediction_backup_20250801_120000.claim";
     assert_eq!(names(&store), [claim_name]);
@@ -458,4 +484,46 @@ fn inside_an_asynchronous_task_a_call_fails_instead_of_blocking_it() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let error = runtime.block_on(async { server.connect().list().unwrap_err() });
     assert!(error.to_string().contains("thread of their own"), "{error}");
+}
+
+/// A certificate of its own for 127.0.0.1, and its key.
+fn certify(folder: &Path) -> Vec<String> {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (certificate, key) = (file("tls.crt"), file("tls.key"));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=store"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-out", &certificate, "-keyout", &key])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    vec!["--cert".to_owned(), certificate, "--key".to_owned(), key]
+}
+
+#[test]
+#[ignore = "needs an S3 server: make test-s3"]
+fn a_store_with_a_certificate_of_its_own_is_trusted_by_its_bundle_only() {
+    let server = Server::start_with("https", certify);
+    let mut options = server.options();
+    let error = ObjectStore::connect("s3://backups/here", &options)
+        .unwrap()
+        .list()
+        .unwrap_err();
+    assert!(error.to_string().contains("AWS_CA_BUNDLE"), "{error}");
+    options.ca_bundle = Some(server.folder.path().join("tls.crt"));
+    let store = ObjectStore::connect("s3://backups/here", &options).unwrap();
+    let mut upload = claim(&store, 0).unwrap();
+    upload.write_all(&bytes(9_000_000)).unwrap();
+    upload.finish(b"{}").unwrap();
+    assert_eq!(names(&store).len(), 2);
+    let opened = store.open(&name(0).to_string()).unwrap().unwrap();
+    assert_eq!(opened.size(), 9_000_000);
 }

@@ -485,7 +485,7 @@ fn manifests_that_lie_are_refused() {
     );
     refused(
         "long line",
-        with(&|b| b.lines.push(vec![b' '; 40_000])),
+        with(&|b| b.lines.push(vec![b' '; 70_000])),
         "longer than any",
     );
     refused(

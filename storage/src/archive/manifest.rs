@@ -11,8 +11,8 @@ use super::path::{RelativePath, Text};
 
 /// Path of the last entry.
 pub const MANIFEST_PATH: &str = "manifest.jsonl";
-/// Longest line that is read, in bytes: two longest paths in base64, and the numbers.
-pub const MAX_LINE: usize = 16 << 10;
+/// Longest line that is read, in bytes: two longest paths, each byte a control character that takes six, and the numbers.
+pub const MAX_LINE: usize = 64 << 10;
 
 /// A moment to the nanosecond; in files `"SECONDS.NANOSECONDS"` with nine digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -343,6 +343,27 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn the_longest_line_that_is_written_is_read() {
+        let name = "\u{1}".repeat(255);
+        let mut path = [name.as_str(); 16].join("/");
+        path.truncate(crate::archive::path::MAX_PATH - 1);
+        let entry = Entry {
+            path: RelativePath::new(path).unwrap(),
+            content: Content::Symlink {
+                attributes: attributes(),
+                target: Target(vec![1; crate::archive::path::MAX_PATH - 1]),
+                place: Place {
+                    member: u64::MAX,
+                    skip: u32::MAX,
+                },
+            },
+        };
+        let line = serde_json::to_vec(&entry).unwrap();
+        assert!(line.len() < MAX_LINE, "{}", line.len());
+        assert_eq!(serde_json::from_slice::<Entry>(&line).unwrap(), entry);
     }
 
     #[test]
