@@ -292,6 +292,7 @@ mod tests {
             ItemKind::File => Content::File {
                 attributes,
                 size: item.size,
+                allocated: item.size,
                 sha256: Digest::of(b"base"),
                 place,
             },

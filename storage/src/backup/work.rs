@@ -259,6 +259,7 @@ impl<'a> Worker<'a> {
                 Content::File {
                     attributes,
                     size,
+                    allocated: size,
                     sha256,
                     place,
                 }

@@ -127,6 +127,7 @@ mod tests {
                     inode: 1,
                 },
                 size: 0,
+                allocated: 0,
                 sha256: Digest::of(b""),
                 place: Place { member: 0, skip: 0 },
             },

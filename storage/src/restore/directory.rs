@@ -122,6 +122,9 @@ pub fn to_directory_gated(
     std::fs::create_dir_all(folder).map_err(used(folder))?;
     let parent = descriptor::open_root(folder).map_err(used(folder))?;
     remove_abandoned(parent.as_fd());
+    if let Ok(own) = descriptor::open_root(directory) {
+        remove_abandoned(own.as_fd());
+    }
     progress.expect(planned.unpacked.files, planned.unpacked.bytes);
 
     let pass = |step| gate.pass(step).map_err(used(folder));

@@ -57,7 +57,11 @@ pub struct Plan {
 impl Plan {
     /// Counts what an entry of the backup takes.
     pub(super) fn reserve(&mut self, entry: &Entry) {
-        let bytes = entry.content.size().next_multiple_of(BLOCK).max(BLOCK);
+        let bytes = entry.content.allocated();
+        let bytes = bytes
+            .checked_next_multiple_of(BLOCK)
+            .unwrap_or(bytes)
+            .max(BLOCK);
         self.needed_bytes = self.needed_bytes.saturating_add(bytes);
         self.needed_inodes += 1;
     }

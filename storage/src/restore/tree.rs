@@ -464,3 +464,34 @@ impl Parents {
             .map_or(self.base.as_fd(), |(_, directory)| directory.as_fd()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_deep_tree_is_walked_to_its_end_with_few_descriptors() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut deep = folder.path().to_owned();
+        let depth = 600;
+        for _ in 0..depth {
+            deep.push("d");
+            fs::create_dir(&deep).unwrap();
+            fs::write(deep.with_file_name("e"), "").unwrap();
+        }
+        let root = crate::descriptor::open_root(folder.path()).unwrap();
+        let mut parents = Parents::below(root.try_clone().unwrap());
+        let mut walk = Walk::new(root, &|_| true).unwrap();
+        let mut paths = Vec::new();
+        while let Some((path, node)) = walk.next().unwrap() {
+            assert!(look(walk.directory().unwrap(), path.name()).unwrap() == Some(node));
+            assert!(look(parents.of(&path).unwrap(), path.name()).unwrap() == Some(node));
+            let open = walk.frames.iter().filter(|frame| frame.directory.is_some());
+            assert!(open.count() <= MAX_OPEN + 1);
+            paths.push(path);
+        }
+        assert_eq!(paths.len(), 2 * depth);
+        assert!(paths.is_sorted());
+    }
+}

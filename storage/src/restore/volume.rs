@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::Mode as FileMode;
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use super::check::{self, Checker};
 use super::error::{JournalError, Leftover, RestoreError, shown, used};
@@ -20,7 +21,7 @@ use super::plan::is_chosen;
 use super::preflight;
 use super::switch::{self, NEW, OLD, Places};
 use super::tree;
-use crate::archive::category::Category;
+use crate::archive::category::{Category, RESTORE_PREFIX};
 use crate::archive::manifest::Time;
 use crate::atomic::DIRECTORY_MODE;
 use crate::descriptor;
@@ -259,11 +260,17 @@ impl<'a> Volume<'a> {
         let root = self.root()?;
         let removed = tree::remove(root.as_fd(), journal.scratch().as_bytes(), self.gate)
             .and_then(|()| Ok(rustix::fs::fsync(&root)?));
+        let leftover = removed.err().map(|source| {
+            // Under a name of its own it is in nobody's way, not even when the same restore is tried again.
+            let name = format!("{RESTORE_PREFIX}{}", Uuid::new_v4());
+            let (root, scratch) = (root.as_fd(), journal.scratch());
+            let moved = tree::rename(root, scratch.as_bytes(), root, name.as_bytes());
+            let stays = if moved.is_ok() { name } else { scratch };
+            Leftover::new(&self.layout.join(stays), &source)
+        });
         self.pass("remove the journal")?;
         Journal::remove(self.layout).map_err(used(Journal::path(self.layout)))?;
-        Ok(removed
-            .err()
-            .map(|source| Leftover::new(&self.scratch(journal), &source)))
+        Ok(leftover)
     }
 }
 
