@@ -1,5 +1,5 @@
 //! Every bit of a small archive flipped, and every cut of it: verify finds all of them, and nothing extracts.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod builder;
 mod restore_support;

@@ -196,10 +196,10 @@ fn make_partial(parent: BorrowedFd<'_>) -> io::Result<(String, OwnedFd)> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
         };
-        match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => continue,
-            // Where there are no locks, nobody can find it abandoned either.
-            _ => {}
+        // Where there are no locks, nobody can find it abandoned either.
+        let locked = flock(&opened, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(Errno::WOULDBLOCK) {
+            continue;
         }
         let own = tree::look_at(opened.as_fd())?.inode;
         if tree::look(parent, name.as_bytes())?.is_some_and(|found| found.inode == own) {

@@ -267,19 +267,19 @@ fn union(
 fn write_union<R: Read + Seek>(sources: [R; 2], out: &mut impl Write) -> io::Result<bool> {
     let mut seen = HashSet::new();
     let mut line = Vec::new();
-    let [archived, mut live] = sources;
+    let [archived, mut current] = sources;
     let mut archived = BufReader::new(archived);
     while read_line(&mut archived, &mut line)? {
         // The last line was perhaps being written when the backup read it; then the live file has all of it.
-        if !line.ends_with(b"\n") && has_line_from(&mut live, &line)? {
+        if !line.ends_with(b"\n") && has_line_from(&mut current, &line)? {
             break;
         }
         if !add_line(&mut line, &mut seen, out)? {
             return Ok(false);
         }
     }
-    let mut live = BufReader::new(live);
-    while read_line(&mut live, &mut line)? {
+    let mut current = BufReader::new(current);
+    while read_line(&mut current, &mut line)? {
         if !add_line(&mut line, &mut seen, out)? {
             return Ok(false);
         }

@@ -360,9 +360,9 @@ impl Comparison {
             let directory = self.walk.directory().ok_or(io::ErrorKind::NotFound)?;
             let rights = Access::WRITE_OK | Access::EXEC_OK;
             let name = tree::os(path.name());
-            match rustix::fs::accessat(directory, name, rights, AtFlags::EACCESS) {
-                Err(Errno::ACCESS | Errno::PERM) => self.unwritable = Some(path.clone()),
-                _ => {}
+            let may = rustix::fs::accessat(directory, name, rights, AtFlags::EACCESS);
+            if matches!(may, Err(Errno::ACCESS | Errno::PERM)) {
+                self.unwritable = Some(path.clone());
             }
         }
         Ok(())
