@@ -408,9 +408,7 @@ fn read_meta(
     stem: ArchiveName,
 ) -> Result<Option<Result<Meta, String>>, DestinationError> {
     match destination.read(&stem.meta(), MAX_META) {
-        Ok(Some(bytes)) => Ok(Some(
-            serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-        )),
+        Ok(Some(bytes)) => Ok(Some(Meta::read(&bytes))),
         Ok(None) => Ok(None),
         // What the file is, not that the destination fails.
         Err(error)

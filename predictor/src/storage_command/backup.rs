@@ -232,7 +232,7 @@ fn reach(args: &Args, layout: &Layout, places: &[String]) -> Reached {
             Err(error) => unreachable.push(backup::DestinationReport {
                 destination: without_credentials(place),
                 is_stored: false,
-                error: Some(format!("{error:#}")),
+                error: Some(super::explain(&error)),
             }),
         }
     }

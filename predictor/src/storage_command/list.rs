@@ -100,11 +100,11 @@ impl Row {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let layout = args.common.layout();
     settle::first(&layout, AllowSwitched::Yes)?;
-    let places = if args.from.is_empty() {
-        vec![place::own_backups(&layout)]
-    } else {
-        args.from.clone()
-    };
+    let mut places = args.from.clone();
+    places.retain(|place| !place.is_empty());
+    if places.is_empty() {
+        places.push(place::own_backups(&layout));
+    }
     let mut backups = Vec::new();
     for place in &places {
         let destination = args.store.open(place)?;

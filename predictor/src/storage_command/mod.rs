@@ -28,7 +28,7 @@ use clap::Subcommand;
 use clap::builder::{StringValueParser, TypedValueParser as _};
 use stockpredictor_storage::layout::Layout;
 
-pub use exit::{Outcome, code_of};
+pub use exit::{Outcome, code_of, explain};
 pub use output::Output;
 
 /// Where the volume is when nobody says otherwise.

@@ -10,6 +10,8 @@ use stockpredictor_storage::destination::Destination;
 use stockpredictor_storage::destination::folder::Folder;
 use stockpredictor_storage::known::Known;
 use stockpredictor_storage::layout::Layout;
+use stockpredictor_storage::marker::Marker;
+use stockpredictor_storage::select::Scope;
 
 use crate::object_store::{ObjectStore, Options};
 
@@ -61,6 +63,17 @@ impl StoreArgs {
         }
     }
 
+    /// Whose backups are chosen from: the predictor's, else this volume's, else any one's.
+    pub fn scope(&self, layout: &Layout) -> anyhow::Result<Scope> {
+        if !self.namespace.is_empty() && !self.predictor.is_empty() {
+            return Ok(Scope::Predictor {
+                namespace: self.namespace.clone(),
+                predictor: self.predictor.clone(),
+            });
+        }
+        Ok(Marker::read(layout)?.map_or(Scope::Any, |marker| Scope::Volume(marker.id)))
+    }
+
     fn store(&self, place: &str) -> anyhow::Result<Option<Box<dyn Destination>>> {
         if !place.contains("://") {
             return Ok(None);
@@ -106,6 +119,13 @@ pub fn distinct(places: &[String]) -> Vec<String> {
         seen.insert(identity)
     };
     places.iter().filter(is_new).cloned().collect()
+}
+
+/// Where backups are looked for: what `--from` says, else the volume's own. An empty variable counts as not set.
+pub fn from(given: Option<&String>, layout: &Layout) -> String {
+    given
+        .filter(|place| !place.is_empty())
+        .map_or_else(|| own_backups(layout), Clone::clone)
 }
 
 /// Splits the path of an archive into its folder and its name.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use stockpredictor_storage::verify::Prover;
 
-use super::Outcome;
+use super::{Outcome, explain};
 use crate::model::{CURRENT_FILE, Session, folder};
 
 /// How long the models of a volume may take.
@@ -66,7 +66,7 @@ pub struct Child;
 
 impl Prover for Child {
     fn prove(&self, root: &Path) -> Result<(), String> {
-        prove(root).map_err(|error| format!("{error:#}"))
+        prove(root).map_err(|error| explain(&error))
     }
 }
 

@@ -5,15 +5,28 @@ use stockpredictor_storage::restore::{self, Access, AllowSwitched, Ending};
 
 /// Looks for a restore that was cut off. A volume that isn't there, or has no marker, has none.
 pub fn first(layout: &Layout, allow: AllowSwitched) -> anyhow::Result<()> {
+    first_within(layout, Access::Write, allow)
+}
+
+/// As [`first`], for a command that writes at most as `most` says.
+pub fn first_within(layout: &Layout, most: Access, allow: AllowSwitched) -> anyhow::Result<()> {
     if !layout.state().is_dir() {
         return Ok(());
     }
-    if let Some((id, ending)) = restore::settle(layout, Access::of(layout), allow)?.ended {
+    let access = match Access::of(layout) {
+        Access::Write => most,
+        Access::ReadOnly => Access::ReadOnly,
+    };
+    let settled = restore::settle(layout, access, allow)?;
+    if let Some((id, ending)) = settled.ended {
         let how = match ending {
             Ending::Finished => "finished: the backup's state is in place",
             Ending::Undone => "undone: the volume is as it was before",
         };
         eprintln!("Restore {id} had been cut off and was {how}.");
+    }
+    for leftover in &settled.leftovers {
+        eprintln!("notice: {leftover}");
     }
     Ok(())
 }

@@ -9,4 +9,5 @@ mod backups;
 mod commands;
 mod common;
 mod pairs;
+mod reading;
 mod restores;

@@ -146,8 +146,6 @@ fn a_time_and_the_newest_proven_choose() {
     assert_eq!(chosen(&["--at", &time(&first).to_string()]), first["name"]);
     let early = refusal("restore", &root, &["--at", "2001-01-01", "--dry-run"]);
     assert!(early.contains("no backup not after"), "{early}");
-    let nonsense = refusal("restore", &root, &["--at", "yesterday", "--dry-run"]);
-    assert!(nonsense.contains("is no time"), "{nonsense}");
     // An archive that this volume's runs did not write is never chosen, and taken by its exact name only.
     fs::remove_file(root.join("backups/.index/known.jsonl")).unwrap();
     let text = refusal("restore", &root, &["latest", "--dry-run"]);
@@ -159,13 +157,13 @@ fn a_time_and_the_newest_proven_choose() {
 }
 
 /// A restore that another program began step by step.
-struct Steps {
-    id: Uuid,
+pub struct Steps {
+    pub id: Uuid,
     old: std::collections::BTreeMap<std::path::PathBuf, Vec<u8>>,
     new: std::collections::BTreeMap<std::path::PathBuf, Vec<u8>>,
 }
 
-fn begin(root: &Path, switch: bool) -> Steps {
+pub fn begin(root: &Path, switch: bool) -> Steps {
     let new = content(root);
     let made = backup(root);
     fs::write(root.join("config/ml_config.json"), "{}").unwrap();

@@ -51,6 +51,8 @@ pub enum Content {
         attributes: Attributes,
         /// Size in bytes.
         size: u64,
+        /// Bytes of it that take room when it is unpacked: without the holes of a sparse file.
+        allocated: u64,
         /// Of its content.
         sha256: Digest,
         /// Where it begins.
@@ -84,6 +86,9 @@ struct Line {
     kind: LineKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
+    /// Only where it is less than the size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    allocated: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mode: Option<Mode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,6 +120,7 @@ impl From<Entry> for Line {
     fn from(Entry { path, content }: Entry) -> Self {
         let attributes = content.attributes().copied();
         let place = content.place();
+        let allocated = Some(content.allocated()).filter(|bytes| *bytes < content.size());
         let (kind, size, sha256, target) = match content {
             Content::File { size, sha256, .. } => (LineKind::File, Some(size), Some(sha256), None),
             Content::Directory { .. } => (LineKind::Directory, None, None, None),
@@ -125,6 +131,7 @@ impl From<Entry> for Line {
             path,
             kind,
             size,
+            allocated,
             mode: attributes.map(|attributes| Mode(attributes.mode)),
             mtime: attributes.map(|attributes| attributes.mtime),
             ctime: attributes.map(|attributes| attributes.ctime),
@@ -165,6 +172,7 @@ impl TryFrom<Line> for Entry {
                     LineKind::File => Content::File {
                         attributes,
                         size: line.size.ok_or(INCOMPLETE)?,
+                        allocated: line.allocated.or(line.size).ok_or(INCOMPLETE)?,
                         sha256: line.sha256.ok_or(INCOMPLETE)?,
                         place,
                     },
@@ -228,6 +236,14 @@ impl Content {
     pub const fn size(&self) -> u64 {
         match self {
             Self::File { size, .. } => *size,
+            _ => 0,
+        }
+    }
+
+    /// Bytes that a file takes when it is unpacked, 0 for everything else.
+    pub const fn allocated(&self) -> u64 {
+        match self {
+            Self::File { allocated, .. } => *allocated,
             _ => 0,
         }
     }
@@ -317,6 +333,14 @@ mod tests {
             Content::File {
                 attributes: attributes(),
                 size: 9,
+                allocated: 9,
+                sha256: Digest::of(b"x"),
+                place,
+            },
+            Content::File {
+                attributes: attributes(),
+                size: 9 << 30,
+                allocated: 4096,
                 sha256: Digest::of(b"x"),
                 place,
             },

@@ -20,6 +20,7 @@ use crate::archive::digest::Digest;
 use crate::archive::manifest::{Content, Entry, Place};
 use crate::archive::member::TARGET;
 use crate::archive::path::RelativePath;
+use crate::extract::tree::HOLE;
 
 impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
     /// Stores a file in blocks, again as a later entry while it changes.
@@ -47,7 +48,7 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
                 Err(error) => return self.unread(store, error),
             };
             self.engine.note(Note::Attempt)?;
-            let (sha256, fault) = self.stream(path, &mut large)?;
+            let (sha256, allocated, fault) = self.stream(path, &mut large)?;
             let has_changed = self.shared.reader.has_changed(path, &large);
             let is_settled = fault.is_none() && (is_log || !has_changed);
             // A disk that fails again and again is not read for ever.
@@ -56,7 +57,7 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
             let is_enough = fault.is_none() && attempt >= RETRIES;
             was_whole |= fault.is_none();
             last = Some(Reading {
-                entry: large_entry(path, &large, sha256),
+                entry: large_entry(path, &large, sha256, allocated),
                 attempt,
                 size: large.status.size,
                 is_settled,
@@ -98,11 +99,13 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
     }
 
     /// Hands in a file's header and data. Whatever happens, the entry has the length that its header says.
+    ///
+    /// Gives the hash, and the bytes that aren't in blocks of zeros.
     fn stream(
         &mut self,
         path: &RelativePath,
         large: &mut Large,
-    ) -> Result<(Digest, Option<Fault>), Failed> {
+    ) -> Result<(Digest, u64, Option<Fault>), Failed> {
         let size = large.status.size;
         let mut hasher = Sha256::new();
         let mut fault = None;
@@ -118,6 +121,7 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
         .write(&mut raw);
         let mut offset = 0;
         let mut continues = false;
+        let mut allocated = 0;
         loop {
             let room = (TARGET - raw.len().min(TARGET / 2)) as u64;
             let length = room.min(size - offset);
@@ -137,6 +141,7 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
                     }
                 }
                 hasher.update(&raw[start..]);
+                allocated += filled(&raw[start..], offset);
                 if offset + length == size {
                     pad(&mut raw, size);
                 }
@@ -149,7 +154,7 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
             offset += length;
             continues = true;
             if offset == size {
-                return Ok((Digest::finish(hasher), fault));
+                return Ok((Digest::finish(hasher), allocated, fault));
             }
         }
     }
@@ -198,12 +203,22 @@ enum Fault {
     Unread(Unread),
 }
 
-fn large_entry(path: &RelativePath, large: &Large, sha256: Digest) -> Entry {
+/// Bytes of the blocks of data at `offset` that aren't zeros; a block that is only touched counts whole.
+fn filled(data: &[u8], offset: u64) -> u64 {
+    let first = HOLE - (offset % HOLE as u64) as usize;
+    let (start, rest) = data.split_at(first.min(data.len()));
+    let is_filled = |block: &&[u8]| block.iter().any(|byte| *byte != 0);
+    let blocks = std::iter::once(start).chain(rest.chunks(HOLE));
+    blocks.filter(is_filled).count() as u64 * HOLE as u64
+}
+
+fn large_entry(path: &RelativePath, large: &Large, sha256: Digest, allocated: u64) -> Entry {
     Entry {
         path: path.clone(),
         content: Content::File {
             attributes: settled(large.status.attributes),
             size: large.status.size,
+            allocated: allocated.min(large.status.size),
             sha256,
             place: Place { member: 0, skip: 0 },
         },

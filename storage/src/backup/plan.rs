@@ -282,6 +282,7 @@ mod tests {
             ItemKind::File => Content::File {
                 attributes,
                 size: item.size,
+                allocated: item.size,
                 sha256: Digest::of(b"base"),
                 place,
             },

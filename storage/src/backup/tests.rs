@@ -1168,12 +1168,14 @@ fn a_sparse_file_above_8_gib_survives() {
     let Content::File {
         sha256,
         size: stored,
+        allocated,
         ..
     } = &entries[1].content
     else {
         panic!("{entries:?}")
     };
     assert_eq!(*stored, size);
+    assert_eq!(*allocated, 4096, "a restore needs room for one block");
     assert!(
         String::from_utf8(sum.stdout)
             .unwrap()

@@ -274,6 +274,7 @@ impl<'a> Worker<'a> {
                 Content::File {
                     attributes,
                     size,
+                    allocated: size,
                     sha256,
                     place,
                 }

@@ -104,6 +104,10 @@ impl Destination for Folder {
         self.place.path.display().to_string()
     }
 
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.place.path)
+    }
+
     fn list(&self) -> Result<Vec<Item>, DestinationError> {
         self.place
             .list()

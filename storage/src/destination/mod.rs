@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use crate::archive::name::ArchiveName;
 
@@ -52,6 +53,11 @@ pub struct Item {
 pub trait Destination: fmt::Debug + Send + Sync {
     /// How messages and lists call it: the path or URL, without credentials.
     fn label(&self) -> String;
+
+    /// The folder that it is, if it is one.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
 
     /// Everything that lies there, in no particular order.
     fn list(&self) -> Result<Vec<Item>, DestinationError>;

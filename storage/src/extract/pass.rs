@@ -520,6 +520,7 @@ fn frame(
             content: Content::File {
                 attributes,
                 size,
+                allocated: size,
                 sha256,
                 place,
             },
