@@ -486,26 +486,30 @@ fn inside_an_asynchronous_task_a_call_fails_instead_of_blocking_it() {
     assert!(error.to_string().contains("thread of their own"), "{error}");
 }
 
-/// A certificate of its own for 127.0.0.1, and its key.
+/// A certificate for 127.0.0.1 that an authority of the test's own signed, and its key.
 fn certify(folder: &Path) -> Vec<String> {
+    let openssl = |arguments: &str| {
+        let made = Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{arguments}: {made:?}");
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    fs::write(folder.join("extensions"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    openssl(&format!(
+        "req -x509 {key} -days 2 -subj /CN=authority -keyout ca.key -out ca.crt"
+    ));
+    openssl(&format!(
+        "req {key} -subj /CN=store -keyout tls.key -out tls.csr"
+    ));
+    openssl(
+        "x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out tls.crt",
+    );
     let file = |name: &str| folder.join(name).display().to_string();
-    let (certificate, key) = (file("tls.crt"), file("tls.key"));
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-        ])
-        .args(["-nodes", "-days", "2", "-subj", "/CN=store"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-out", &certificate, "-keyout", &key])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    vec!["--cert".to_owned(), certificate, "--key".to_owned(), key]
+    let options = ["--cert", &file("tls.crt"), "--key", &file("tls.key")];
+    options.map(str::to_owned).into()
 }
 
 #[test]
@@ -518,7 +522,7 @@ fn a_store_with_a_certificate_of_its_own_is_trusted_by_its_bundle_only() {
         .list()
         .unwrap_err();
     assert!(error.to_string().contains("AWS_CA_BUNDLE"), "{error}");
-    options.ca_bundle = Some(server.folder.path().join("tls.crt"));
+    options.ca_bundle = Some(server.folder.path().join("ca.crt"));
     let store = ObjectStore::connect("s3://backups/here", &options).unwrap();
     let mut upload = claim(&store, 0).unwrap();
     upload.write_all(&bytes(9_000_000)).unwrap();

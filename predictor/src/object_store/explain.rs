@@ -66,9 +66,9 @@ pub fn error(error: Error) -> io::Error {
             io::ErrorKind::Unsupported,
             "the store must support conditional writes (If-None-Match) and multipart uploads",
         ),
-        _ if words.contains("nvalid certificate") || words.contains("UnknownIssuer") => (
+        _ if words.contains("peer certificate") => (
             io::ErrorKind::InvalidData,
-            "the store's certificate isn't trusted: give the CA as a PEM file in AWS_CA_BUNDLE",
+            "the store's certificate isn't trusted: give its CA as a PEM file in AWS_CA_BUNDLE, and check that the certificate is for this host and in date",
         ),
         _ => (
             io::ErrorKind::Other,
