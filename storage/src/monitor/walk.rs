@@ -23,6 +23,8 @@ use crate::progress::Progress;
 const MAX_QUEUE: usize = 256;
 /// How deep one thread walks by itself; each level holds a descriptor and a buffer.
 const MAX_DEPTH: usize = 96;
+/// Most directories that wait when some lie too deep to be entered at once: some 10 MB of names.
+const MAX_DEEP: usize = 100_000;
 /// Most threads.
 const MAX_THREADS: usize = 4;
 /// Most files with several names that are remembered.
@@ -133,10 +135,10 @@ impl Shared<'_> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a directory into the queue; gives it back when there is no room.
-    fn push(&self, waiting: Waiting) -> Result<(), Waiting> {
+    /// Puts a directory into the queue; gives it back when `limit` are there.
+    fn push(&self, waiting: Waiting, limit: usize) -> Result<(), Waiting> {
         let mut queue = self.queue();
-        if queue.waiting.len() >= MAX_QUEUE {
+        if queue.waiting.len() >= limit {
             return Err(waiting);
         }
         queue.waiting.push(waiting);
@@ -278,11 +280,17 @@ impl<'a> Worker<'a> {
             name: name.to_owned(),
             part,
         };
-        if let Err(waiting) = self.shared.push(waiting) {
+        // Where this thread can't go deeper another one has to, later, however many wait.
+        let limit = if depth < MAX_DEPTH {
+            MAX_QUEUE
+        } else {
+            MAX_DEEP
+        };
+        if let Err(waiting) = self.shared.push(waiting, limit) {
             if depth < MAX_DEPTH {
                 self.enter(&waiting, depth + 1);
             } else {
-                let error = io::Error::other("directories are nested too deeply");
+                let error = io::Error::other("too many directories are nested too deeply");
                 self.unread(name, &error);
             }
         }
@@ -328,5 +336,35 @@ mod tests {
         let logs = counts.parts[Part::Logs as usize];
         assert_eq!((logs.files, logs.bytes, logs.recent), (1, 2, 1));
         assert_eq!(counts.unread, 0, "{:?}", counts.example);
+    }
+
+    #[test]
+    fn a_deep_tree_is_counted_while_the_queue_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("empty")).unwrap();
+        let deep = folder.path().join("logs").join("d/".repeat(300));
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("x.log"), "12").unwrap();
+        let shared = Shared {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            linked: Mutex::default(),
+            now: SystemTime::now(),
+            progress: &Silent,
+        };
+        let root = Arc::new(descriptor::open_root(folder.path()).unwrap());
+        for _ in 0..MAX_QUEUE {
+            let waiting = Waiting {
+                parent: Arc::clone(&root),
+                name: c"empty".to_owned(),
+                part: Part::Other,
+            };
+            assert!(shared.push(waiting, MAX_QUEUE).is_ok());
+        }
+        let mut worker = Worker::new(&shared);
+        worker.directory(&root, Part::Other, 0, true);
+        let counts = worker.work();
+        let logs = counts.parts[Part::Logs as usize];
+        assert_eq!((logs.files, counts.unread), (1, 0), "{:?}", counts.example);
     }
 }
