@@ -1,10 +1,15 @@
 //! What every command does first: a restore that was cut off is finished or undone, and people are told.
 
 use stockpredictor_storage::layout::Layout;
-use stockpredictor_storage::restore::{self, Access, AllowSwitched, Ending};
+use stockpredictor_storage::restore::{self, Access, AllowSwitched, Ending, JournalError};
 
 /// Looks for a restore that was cut off. A volume that isn't there, or has no marker, has none.
 pub fn first(layout: &Layout, allow: AllowSwitched) -> anyhow::Result<()> {
+    Ok(settled(layout, allow)?)
+}
+
+/// As [`first`], with the error that says what is in the way.
+pub fn settled(layout: &Layout, allow: AllowSwitched) -> Result<(), JournalError> {
     if !layout.state().is_dir() {
         return Ok(());
     }
