@@ -121,7 +121,7 @@ test-faults: build ## Kills and errors at every system call that changes a volum
 .PHONY: test-s3
 test-s3: build ## Object stores against a real S3 server
 	@STOCKPREDICTOR_TOOLS=$$(e2e/cluster/tools.sh versitygw | tail -n 1) \
-	  cargo test --locked --release --workspace --test object_store -- --ignored
+	  cargo test --locked --release --workspace --test object_store --test jobs -- --ignored
 
 .PHONY: test-model
 test-model: build ## The service's numbers against Python's onnxruntime on the same files
