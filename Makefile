@@ -83,7 +83,7 @@ onnxruntime: ## The ONNX Runtime library, pinned by version and hash, where the 
 
 .PHONY: packages
 packages:
-	@scripts/packages.sh cc=gcc python3=python3 pip3=python3-pip
+	@scripts/packages.sh cc=gcc /usr/include/stdio.h=libc6-dev python3=python3 pip3=python3-pip
 	@command -v cargo >/dev/null || { echo 'Rust is needed: install it by rustup (rust-toolchain.toml names the version)' >&2; exit 1; }
 
 .PHONY: crds
@@ -110,8 +110,9 @@ test-apiserver: build ## Tests against a real kube-apiserver
 	  cargo test --locked --release --workspace --test apiserver --test process -- --ignored
 
 .PHONY: test-recipes
-test-recipes: build ## The shell recipes of docs/archive-format.md against real archives
+test-recipes: build ## The recipes of docs/archive-format.md and the guide's make targets, on real archives
 	@scripts/recipe_check.sh target/release/predictor
+	@scripts/guide_check.sh
 
 .PHONY: test-faults
 test-faults: build ## Kills and errors at every system call that changes a volume
@@ -120,6 +121,7 @@ test-faults: build ## Kills and errors at every system call that changes a volum
 
 .PHONY: test-s3
 test-s3: build ## Object stores against a real S3 server
+	@scripts/packages.sh openssl=openssl
 	@STOCKPREDICTOR_TOOLS=$$(e2e/cluster/tools.sh versitygw | tail -n 1) \
 	  cargo test --locked --release --workspace --test object_store --test jobs -- --ignored
 
@@ -131,15 +133,20 @@ test-model: build ## The service's numbers against Python's onnxruntime on the s
 test-e2e: images ## Tests on a real cluster (CLUSTER=local|kind|existing)
 	@scripts/e2e.sh
 
+.PHONY: fuzz
+fuzz: packages ## Fuzzers for archives and manifests (FUZZ_SECONDS=60 for each of three)
+	@scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)
+
 .PHONY: bench
 bench: build ## The storage engine against tar, pigz and restic, side by side (minutes; RUNS=5)
 	@scripts/packages.sh pigz=pigz restic=restic
-	@python3 scripts/bench.py target/release/predictor target/bench --runs $(or $(RUNS),5)
+	@python3 scripts/bench.py target/release/predictor target/bench --runs $(or $(RUNS),5) --million --four
 
 .PHONY: test-long
-test-long: build ## What takes longer: 10,000 lives of retention, kills at random, tmpfs of 50 sizes
+test-long: build fuzz ## What takes longer: fuzzers, the model trained anew, 10,000 lives of retention, kills at random, tmpfs of 50 sizes
 	@scripts/packages.sh strace=strace
 	@cargo test --locked --release --workspace --test retention_model -- --ignored
+	@python3 scripts/retrain_check.py target/release/predictor
 	@python3 scripts/storage_faults.py target/release/predictor --random 500
 	@python3 scripts/storage_faults.py target/release/predictor --command cleanup --kinds kill --sizes 50
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Ratios of the storage engine against the usual tools, side by side in one run.
 
-    bench.py PREDICTOR FOLDER [--runs 5] [--megabytes 1000] [--files 100000] [--only WORD]
+    bench.py PREDICTOR FOLDER [--runs 5] [--megabytes 1000] [--files 100000] [--only WORD] [--million] [--four]
 
 Each row runs both sides in turn, `runs` times, and compares the medians. Every command ends with a sync of its file
 system. The page cache is warm: each side's input is read once before. Memory is the peak resident size of the process.
+--million adds the memory of a report on 1,000,000 files, --four a full backup and restore of 4 GB, once.
 Writes FOLDER/bench.md and bench.json, and prints the table.
 """
 import argparse
@@ -118,11 +119,13 @@ class Bench:
             remove(repository)()
             subprocess.run([self.restic, "init", "-q", "-r", repository], check=True)
 
-        self.row("full backup L", Side("ours", self.backup(large, ours), empty(ours)), [
+        memory = self.row("full backup L", Side("ours", self.backup(large, ours), empty(ours)), [
             Side("tar czf", f"tar czf {tgz} -C {large} {parts}", remove(tgz)),
             Side("tar -I 'pigz -p2'", f"tar -I 'pigz -p2' -cf {pigz} -C {large} {parts}", remove(pigz)),
         ], [7, 3])
-        if os.path.exists(tgz):
+        if memory:
+            self.memory("full backup L", memory["ours"], Side("restic", f"cd {large} && {self.restic} backup -q -r {repository} {parts}", new_repository))
+        if memory and os.path.exists(tgz):
             size = os.path.getsize(os.path.join(ours, self.newest(ours)))
             self.rows.append({"measure": "size of full backup L", "against": "gzip -6", "ratio": round(os.path.getsize(tgz) / size, 3), "reach": 1})
             print(self.rows[-1], flush=True)
@@ -132,7 +135,7 @@ class Bench:
             Side("restic", f"cd {small} && {self.restic} backup -q -r {repository} {parts}", new_repository),
         ], [4, 1.5])
         if memory:
-            self.memory("full backup S", memory)
+            self.memory("full backup S", memory["ours"], memory["restic"])
 
         snapshot, first = os.path.join(work, "first.snar"), os.path.join(work, "first.tgz")
         empty(ours_s)()
@@ -145,7 +148,7 @@ class Bench:
             Side("restic", f"cd {small} && {self.restic} backup -q -r {repository} {parts}"),
         ], [1 / 1.2, 5])
         if memory:
-            self.memory("incremental S", memory)
+            self.memory("incremental, nothing changed, S", memory["ours"], memory["restic"])
 
         for label, root, destination, archive, reach in (("L", large, ours, tgz, 2), ("S", small, ours_s, tgz_s, 1.3)):
             empty(destination)()
@@ -153,7 +156,11 @@ class Bench:
             name = self.newest(destination)
             to, to_tar = os.path.join(work, "to"), os.path.join(work, "to-tar")
             restore = f"{self.predictor} storage restore {name} --from {destination} --to {to}"
-            self.row(f"restore {label}", Side("ours", restore, remove(to)), [Side("tar xzf", f"tar xzf {archive} -C {to_tar}", empty(to_tar))], [reach])
+            memory = self.row(f"restore {label}", Side("ours", restore, remove(to)), [Side("tar xzf", f"tar xzf {archive} -C {to_tar}", empty(to_tar))], [reach])
+            if memory:
+                new_repository()
+                subprocess.run(["bash", "-c", f"cd {root} && {self.restic} backup -q -r {repository} {parts}"], check=True)
+                self.memory(f"restore {label}", memory["ours"], Side("restic", f"{self.restic} restore latest -q -r {repository} --target {to_tar}", empty(to_tar)))
             remove(to, to_tar)()
             if label == "L":
                 files = subprocess.run(["find", ".", "-type", "f", "-size", "-128M", "-size", "+90M"], cwd=root, capture_output=True, text=True, check=True).stdout.split()
@@ -164,15 +171,58 @@ class Bench:
                 sums = os.path.join(work, "sums")
                 subprocess.run(["bash", "-c", f"cd {work} && sha256sum {archive} > {sums}"], check=True)
                 verify = f"{self.predictor} storage verify {name} --from {destination} --level"
-                self.row("verify L, readable", Side("ours", f"{verify} readable"), [Side("gzip -t; sha256sum -c", f"gzip -t {archive}; sha256sum -c {sums}")], [3])
+                for level in ("stored", "readable"):
+                    # restic reads and hashes every pack, as our deepest check of the bytes does.
+                    memory = self.row(f"verify L, {level}", Side("ours", f"{verify} {level}"),
+                                      [Side("gzip -t; sha256sum -c", f"gzip -t {archive}; sha256sum -c {sums}")], [3])
+                    if memory:
+                        self.memory(f"verify L, {level}", memory["ours"], Side("restic", f"{self.restic} check -q --read-data -r {repository}"))
         self.row("monitor S", Side("ours", f"{self.predictor} storage monitor --root {small}"), [
             Side("du; find", f"du -sh {small} {small}/*; for part in {small}/*; do find $part -type f | wc -l; done")], [1.5])
+        if self.options.million:
+            self.million()
+        if self.options.four:
+            self.four(parts)
         self.report()
 
-    def memory(self, measure, memory):
-        self.rows.append({"measure": f"memory, {measure}", "against": "restic", "ratio": round(memory["restic"] / memory["ours"], 2), "reach": 3,
-                          "ours_mib": round(memory["ours"] / 1024, 1), "theirs_mib": round(memory["restic"] / 1024, 1)})
+    def memory(self, measure, ours, theirs):
+        """Peak memory in KiB beside restic's at the same work, which is run once where it has not been."""
+        if isinstance(theirs, Side):
+            theirs = theirs.run(self.folder)[1]
+        self.rows.append({"measure": f"memory, {measure}", "against": "restic", "ratio": round(theirs / ours, 2), "reach": 3,
+                          "ours_mib": round(ours / 1024, 1), "theirs_mib": round(theirs / 1024, 1)})
         print(self.rows[-1], flush=True)
+
+    def million(self):
+        """A report on a million empty files: memory must not grow with their number."""
+        root = self.path("million")
+        if not os.path.exists(f"{root}/.stockpredictor/volume.json"):
+            subprocess.run([self.predictor, "storage", "setup", "--root", root], check=True, stdout=subprocess.DEVNULL)
+        for number in range(1000):
+            folder = f"{root}/ml_cache/predictions_cache/{number:03}"
+            if not os.path.isdir(folder):
+                os.mkdir(folder)
+                for file in range(1000):
+                    os.close(os.open(f"{folder}/{file}", os.O_CREAT | os.O_WRONLY, 0o644))
+        self.row("monitor, 1,000,000 files", Side("ours", f"{self.predictor} storage monitor --root {root} || [ $? -eq 3 ]"), [
+            Side("du; find", f"du -sh {root} {root}/*; for part in {root}/*; do find $part -type f | wc -l; done")], [1.5])
+        shutil.rmtree(root)
+
+    def four(self, parts):
+        """4 GB, one run each."""
+        root, destination, archive = self.path("four"), self.path("work", "ours-4"), self.path("work", "four.tgz")
+        to, to_tar = self.path("work", "to"), self.path("work", "to-tar")
+        here = os.path.dirname(os.path.abspath(__file__))
+        subprocess.run([sys.executable, f"{here}/bench_data.py", "large", root, "--megabytes", "4000"], check=True)
+        subprocess.run([self.predictor, "storage", "setup", "--root", root], check=True, stdout=subprocess.DEVNULL)
+        runs, self.options.runs = self.options.runs, 1
+        self.row("full backup, 4 GB, once", Side("ours", self.backup(root, destination), empty(destination)),
+                 [Side("tar czf", f"tar czf {archive} -C {root} {parts}", remove(archive))], [7])
+        shutil.rmtree(root)
+        restore = f"{self.predictor} storage restore {self.newest(destination)} --from {destination} --to {to}"
+        self.row("restore, 4 GB, once", Side("ours", restore, remove(to)), [Side("tar xzf", f"tar xzf {archive} -C {to_tar}", empty(to_tar))], [2])
+        remove(to, to_tar, archive, destination)()
+        self.options.runs = runs
 
     def report(self):
         peak = max(row.get("ours_mib", 0) for row in self.rows)
@@ -200,6 +250,8 @@ def main():
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--files", type=int, default=100000)
     parser.add_argument("--only", help="only rows whose measure has this text")
+    parser.add_argument("--million", action="store_true", help="also a report on 1,000,000 files")
+    parser.add_argument("--four", action="store_true", help="also 4 GB once")
     Bench(parser.parse_args()).run()
 
 

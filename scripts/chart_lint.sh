@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Checks the chart: its table of values, helm lint, and each set of values of
 # charts/stockpredictor/ci on a real API server, where namespaces enforce the
-# restricted Pod Security Standard; then the life of the definitions there.
+# restricted Pod Security Standard; the rights that it gives against the list of
+# charts/stockpredictor/ci/rights.txt (RIGHTS=accept rewrites that list); then the life
+# of the definitions there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 chart=charts/stockpredictor
@@ -28,8 +30,9 @@ if [ "${1:-}" != inside ]; then
 fi
 
 # From here on KUBECONFIG is that of an empty API server without controllers.
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+scratch=$(mktemp -d) rights=$chart/ci/rights.txt
+log=$scratch/log
+trap 'rm -rf "$scratch"' EXIT
 quietly() { "$@" >"$log" 2>&1 || { cat "$log" >&2; fail "this failed: $*"; }; }
 refuses() { # TEXT COMMAND…: the command must fail and say TEXT
   local text=$1
@@ -53,6 +56,15 @@ for values in "$chart"/ci/*.yaml; do
     { cat "$log" >&2; fail "the API server refuses the objects of $values"; }
 done
 
+# What the operator may do is a promise: more of it, or less, is a decision and no accident.
+for values in "$chart"/ci/*.yaml; do
+  helm template stockpredictor "$chart" --namespace sys --values "$values" |
+    kubectl create --dry-run=client --output json -f - | python3 scripts/chart_rights.py "$(basename "$values")"
+done >"$scratch/rights.txt"
+if [ "${RIGHTS:-}" = accept ]; then cp "$scratch/rights.txt" "$rights"; fi
+diff -u "$rights" "$scratch/rights.txt" >&2 ||
+  fail "the rights of the operator are not those of $rights; if that is meant, accept them: RIGHTS=accept scripts/chart_lint.sh"
+
 # Definitions by kubectl first; then a release that leaves them alone, and one that takes them over.
 quietly kubectl apply -f crds/
 refuses 'exists and cannot be imported' helm install stockpredictor "$chart" --namespace sys
@@ -73,6 +85,26 @@ quietly kubectl get sp/nvda --namespace a
 install
 uninstall
 quietly kubectl get sp/nvda --namespace a
+
+# A changed definition comes with an upgrade, with objects of it in place.
+columns() { kubectl get crd $crd -o 'jsonpath={.spec.versions[*].additionalPrinterColumns[*].name}'; }
+cp -r "$chart" "$scratch/older"
+python3 - "$scratch/older/files/crds/stockpredictors.yaml" <<'PYTHON'
+import re, sys
+path = sys.argv[1]
+text = open(path, encoding="utf-8").read()
+older, cut = re.subn(r"    - description: [^\n]*\n      jsonPath: [^\n]*\n      name: Used\n      type: string\n", "", text)
+assert cut == 1, "the column Used is not where this test looks for it"
+open(path, "w", encoding="utf-8").write(older)
+PYTHON
+# kubectl applied the definitions above and owns their fields too, until they change for the first time.
+refuses 'conflict' helm upgrade --install stockpredictor "$scratch/older" --namespace sys
+quietly helm upgrade --install stockpredictor "$scratch/older" --namespace sys --force-conflicts
+[[ " $(columns) " != *' Used '* ]] || fail 'the older chart has the column that it should not have'
+install
+[[ " $(columns) " = *' Used '* ]] || fail "helm upgrade leaves the definitions as they were; columns: $(columns)"
+quietly kubectl get sp/nvda --namespace a
+uninstall
 
 # Only the named namespaces.
 install --values "$chart/ci/namespaces.yaml"

@@ -15,14 +15,19 @@ if [ "$verb" = down ]; then
 fi
 
 began=$SECONDS
-step 'Building the two images'
-make images
-# shellcheck source=/dev/null
-. target/images/env
+kind=$("${cluster[@]}" kind-of demo)
+mkdir -p target
+# An existing cluster brings its own images.
+if [ "$kind" != existing ]; then
+  step 'Building the two images'
+  make images
+  # shellcheck source=/dev/null
+  . target/images/env
+fi
 
 step 'Bringing up a cluster'
 "${cluster[@]}" up demo
-"${cluster[@]}" load demo target/images/operator.tar target/images/predictor.tar
+[ "$kind" = existing ] || "${cluster[@]}" load demo target/images/operator.tar target/images/predictor.tar
 
 step 'Installing the chart'
 in_cluster helm upgrade --install stockpredictor charts/stockpredictor \

@@ -11,6 +11,9 @@ venv=target/independent/venv
 wanted=$(sha256sum "$here/requirements.txt" | cut -d' ' -f1)
 if [ "$(cat "$venv/complete" 2>/dev/null)" != "$wanted" ]; then
   rm -rf "$venv"
+  scripts/packages.sh python3=python3
+  # Debian keeps what venv needs in a package of its own.
+  scripts/packages.sh "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip=python3-venv"
   python3 -m venv "$venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: --require-hashes --requirement "$here/requirements.txt"
   echo "$wanted" >"$venv/complete"

@@ -8,6 +8,11 @@ step() { printf '==> %s\n' "$*"; }
 
 step 'cargo fmt'
 cargo fmt --all --check || { echo 'run: cargo fmt --all' >&2; exit 1; }
+# A workspace of its own, whose code the tests include; only its lock file can fall behind unseen.
+fuzz=storage/fuzz/Cargo.toml
+cargo fmt --manifest-path "$fuzz" --check || { echo "run: cargo fmt --manifest-path $fuzz" >&2; exit 1; }
+cargo metadata --locked --format-version 1 --manifest-path "$fuzz" >/dev/null ||
+  { echo "run: cargo update --workspace --manifest-path $fuzz" >&2; exit 1; }
 
 step 'clippy'
 # The profile of the tests: the dependencies are compiled once for both.

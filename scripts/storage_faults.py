@@ -86,10 +86,14 @@ class Volume:
         self.run("backup", "--root", self.base)
         self.archive = sorted(name for name in os.listdir(f"{self.base}/backups") if name.endswith(".tar.gz"))[-1]
         shutil.copytree(self.base, self.changed, symlinks=True)
-        self.put(self.changed, "config/ml_config.json", b'{"changed": true}\n')
-        os.remove(f"{self.changed}/notes/readme")
-        self.put(self.changed, "scalers/new.json", b"{}")
-        shutil.rmtree(f"{self.changed}/ml_cache/predictions_cache/NVDA")
+        self.change(self.changed)
+        self.later = os.path.join(work, "later")
+        shutil.copytree(self.base, self.later, symlinks=True)
+        self.put(self.later, "config/later.json", b"{}")
+        os.remove(f"{self.later}/logs/old.log")
+        self.run("backup", "--root", self.later, "--mode", "incremental")
+        self.increment = sorted(name for name in os.listdir(f"{self.later}/backups") if name.endswith(".tar.gz"))[-1]
+        self.change(self.later)
         with tarfile.open(os.path.join(work, "model.tar"), "w") as archive:
             version = f"{self.base}/ml_models/nvda_lstm_model"
             name = next(name for name in sorted(os.listdir(version)) if os.path.isdir(os.path.join(version, name)))
@@ -101,6 +105,13 @@ class Volume:
                     entry = tarfile.TarInfo(file)
                     entry.size = len(content)
                     archive.addfile(entry, io.BytesIO(content))
+
+    def change(self, root):
+        """What a restore has to take back."""
+        self.put(root, "config/ml_config.json", b'{"changed": true}\n')
+        os.remove(f"{root}/notes/readme")
+        self.put(root, "scalers/new.json", b"{}")
+        shutil.rmtree(f"{root}/ml_cache/predictions_cache/NVDA")
 
     @staticmethod
     def put(root, path, content, age=0):
@@ -133,13 +144,15 @@ class Command:
 
     def __init__(self, volume, name):
         self.volume, self.name = volume, name
-        self.fixture = {"setup": None, "restore": volume.changed}.get(name, volume.base)
+        self.fixture = {"setup": None, "restore": volume.changed, "chain": volume.later}.get(name, volume.base)
         self.source = os.path.join(volume.work, "model.tar") if name == "put" else None
         self.old = tree(self.fixture) if self.fixture else {}
         clean = os.path.join(volume.work, f"clean-{name}")
         self.prepare(clean)
         volume.run(*self.arguments(clean), source=self.source)
         self.new = tree(clean)
+        self.unpacked = self.out(clean)
+        self.prepare(clean)
         shutil.rmtree(clean)
 
     def arguments(self, root):
@@ -148,12 +161,20 @@ class Command:
             "backup": ["backup", "--root", root, "--keep-last", "1"],
             "incremental": ["backup", "--root", root, "--mode", "incremental"],
             "restore": ["restore", self.volume.archive, "--root", root, "--yes"],
+            "chain": ["restore", self.volume.increment, "--root", root, "--yes"],
+            "unpack": ["restore", self.volume.archive, "--root", root, "--to", f"{root}-out/to"],
             "cleanup": ["cleanup", "--root", root],
             "put": ["put", f"ml_models/second/{self.volume.version}", "--root", root],
         }[self.name]
 
+    @staticmethod
+    def out(root):
+        """What was unpacked into a folder outside the volume."""
+        return tree(f"{root}-out/to") if os.path.isdir(f"{root}-out/to") else {}
+
     def prepare(self, root):
         shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(f"{root}-out", ignore_errors=True)
         if self.fixture:
             shutil.copytree(self.fixture, root, symlinks=True)
         else:
@@ -164,7 +185,7 @@ class Command:
         volume = self.volume
         if self.fixture:
             volume.readable(root)
-        if self.name == "restore":
+        if self.name in ("restore", "chain"):
             # The next command says so and finishes or undoes it.
             volume.run("test", "--root", root)
             now = tree(root)
@@ -174,9 +195,9 @@ class Command:
                 raise Fault(f"it said done, but: {difference(self.new, now)}")
             if any(name.startswith(".restore-") for name in os.listdir(root)):
                 raise Fault("a .restore- folder is left")
-        elif self.name in ("backup", "incremental"):
+        elif self.name in ("backup", "incremental", "unpack"):
             if tree(root) != self.old:
-                raise Fault(f"the backup changed the data: {difference(self.old, tree(root))}")
+                raise Fault(f"it changed the data: {difference(self.old, tree(root))}")
         else:
             # These go file by file: each is as before or as after, and nothing else is there but temporary files.
             for path, value in tree(root).items():
@@ -186,13 +207,19 @@ class Command:
             kept = {path for path in self.old if path in self.new} - set(tree(root))
             if kept:
                 raise Fault(f"lost: {sorted(kept)[:4]}")
+        if self.out(root) not in ({}, self.unpacked):
+            raise Fault(f"unpacked in part: {difference(self.unpacked, self.out(root))}")
+        if self.unpacked and self.out(root) == self.unpacked:
+            # What is there is never replaced.
+            return
         again = volume.run(*self.arguments(root), check=False, source=self.source)
-        is_there = self.name == "put" and f"ml_models/second/{self.volume.version}/model.onnx" in tree(root)
-        if again.returncode not in (0, 3) and not is_there:
+        if again.returncode not in (0, 3):
             raise Fault(f"run again: exit {again.returncode}: {again.stderr[-400:]}")
+        if self.unpacked and (self.out(root) != self.unpacked or os.listdir(f"{root}-out") != ["to"]):
+            raise Fault(f"run again it leaves {os.listdir(f'{root}-out')}: {difference(self.unpacked, self.out(root))}")
         if self.name not in ("backup", "incremental"):
             now = {path: value for path, value in tree(root).items() if not unfinished(path)}
-            if now != self.new and not is_there:
+            if now != self.new:
                 raise Fault(f"run again it leaves: {difference(self.new, now)}")
         if self.fixture:
             volume.readable(root)
@@ -287,7 +314,7 @@ def main():
                 names.root = tempfile.mkdtemp(dir=work)
             return command.hit(os.path.join(names.root, "volume"), *rest)
 
-        for name in options.command or ["setup", "backup", "incremental", "restore", "cleanup", "put"]:
+        for name in options.command or ["setup", "backup", "incremental", "restore", "chain", "unpack", "cleanup", "put"]:
             command = Command(volume, name)
             calls = command.calls(os.path.join(work, "count"))
             jobs = []

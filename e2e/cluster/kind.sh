@@ -7,22 +7,36 @@ verb=${1:?kind.sh up|down|load|run NAME} name=${2:?the name of the cluster is mi
 shift 2
 dir=${STOCKPREDICTOR_CLUSTERS:-${XDG_STATE_HOME:-$HOME/.local/state}/stockpredictor}/kind-$name
 cluster=stockpredictor-$name
-bin=$("$here/tools.sh" cluster helm kind | tail -n 1)
+# Names the cluster that `up` made here; only with it may a cluster be used or deleted.
+marker=$dir/cluster
+bin=${STOCKPREDICTOR_TOOLS:-$("$here/tools.sh" cluster helm kind | tail -n 1)}
 export KUBECONFIG=$dir/kubeconfig PATH=$bin:$PATH
 
+up() {
+  local clusters scratch
+  clusters=$(kind get clusters)
+  if grep -qxF "$cluster" <<<"$clusters"; then
+    [ -f "$marker" ] && return
+    echo "a kind cluster '$cluster' exists that was not made by this: delete it (kind delete cluster --name $cluster) or rename it" >&2
+    return 1
+  fi
+  scratch=$(mktemp -d)
+  # shellcheck disable=SC2064 # the folder of now
+  trap "rm -rf '$scratch'" EXIT
+  KUBECONFIG=$scratch/kubeconfig kind create cluster --name "$cluster" --config "$here/../../kind-config.yaml" --wait 180s
+  mkdir -p "$dir"
+  mv "$scratch/kubeconfig" "$KUBECONFIG"
+  echo "$cluster" >"$marker"
+}
+
+down() {
+  [ -f "$marker" ] || return 0
+  kind delete cluster --name "$(cat "$marker")"
+  rm -rf "$dir"
+}
+
 case $verb in
-  up)
-    mkdir -p "$dir"
-    kind get clusters 2>/dev/null | grep -qx "$cluster" ||
-      kind create cluster --name "$cluster" --config "$here/../../kind-config.yaml" --wait 180s
-    ;;
-  down)
-    # Only a cluster that `up` made here has a state folder here.
-    if [ -d "$dir" ]; then
-      kind delete cluster --name "$cluster"
-      rm -rf "$dir"
-    fi
-    ;;
+  up | down) "$verb" ;;
   load) for tar in "$@"; do kind load image-archive "$tar" --name "$cluster"; done ;;
   run) exec "$@" ;;
   *) echo "kind.sh: unknown verb '$verb': up, down, load or run" >&2; exit 2 ;;

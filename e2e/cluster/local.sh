@@ -240,7 +240,7 @@ namespace_ready() { kubectl -n default get serviceaccount default; }
 up() {
   [ "$(id -u)" = 0 ] || die "the local cluster needs root: run this with sudo"
   "$here/../../scripts/packages.sh" containerd=containerd runc=runc /usr/lib/cni/bridge=containernetworking-plugins \
-    nft=nftables iptables=iptables conntrack=conntrack socat=socat buildah=buildah busybox=busybox-static openssl=openssl ip=iproute2
+    nft=nftables iptables=iptables conntrack=conntrack socat=socat buildah=buildah busybox=busybox-static openssl=openssl ip=iproute2 sysctl=procps
   bin=$("$here/tools.sh" | tail -n 1) cache=$(dirname "$bin")
   if is_running apiserver && is_running kubelet && node_ready; then
     say "cluster '$name' is up"

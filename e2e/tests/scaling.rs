@@ -1,12 +1,15 @@
-//! Three replicas on one ReadWriteMany volume.
+//! A ReadWriteMany volume: three replicas on it, and a rollout that goes wrong.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use stockpredictor_e2e::sandbox::{READY, SOON};
-use stockpredictor_e2e::wait::eventually;
+use stockpredictor_e2e::sandbox::{READY, SOON, is_ready};
+use stockpredictor_e2e::wait::{eventually, unchanged};
 use stockpredictor_e2e::{Sandbox, with_namespace};
 
 /// A directory on the node that every user may write: what the default class
@@ -55,20 +58,27 @@ async fn shared_directory(sandbox: &Sandbox) -> Result<String> {
         .to_owned())
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: make test-e2e"]
-async fn three_replicas_on_one_volume_answer_alike() {
-    with_namespace("scaled", |sandbox| async move {
+/// Runs `test` beside a serving predictor `nvda` on a ReadWriteMany volume, which is removed afterwards.
+async fn with_shared_volume<F, Fut>(name: &str, test: F)
+where
+    F: FnOnce(Sandbox) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    with_namespace(name, |sandbox| async move {
         let volumes: Api<PersistentVolume> = Api::all(sandbox.client.clone());
-        let name = sandbox.namespace.clone();
-        let outcome = scaled(&sandbox, &name).await;
-        let _ = volumes.delete(&name, &DeleteParams::default()).await;
+        let volume = sandbox.namespace.clone();
+        let outcome = match serving(&sandbox, &volume).await {
+            Ok(()) => test(sandbox).await,
+            Err(error) => Err(error),
+        };
+        let _ = volumes.delete(&volume, &DeleteParams::default()).await;
         outcome
     })
     .await;
 }
 
-async fn scaled(sandbox: &Sandbox, volume: &str) -> Result<()> {
+/// A predictor on a volume of the node that many pods may mount.
+async fn serving(sandbox: &Sandbox, volume: &str) -> Result<()> {
     let path = shared_directory(sandbox).await?;
     let volumes: Api<PersistentVolume> = Api::all(sandbox.client.clone());
     let object: PersistentVolume = serde_json::from_value(json!({
@@ -84,7 +94,16 @@ async fn scaled(sandbox: &Sandbox, volume: &str) -> Result<()> {
     sandbox
         .create_predictor("nvda", json!({"storage": storage}))
         .await?;
-    sandbox.ready("nvda").await?;
+    sandbox.ready("nvda").await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-e2e"]
+async fn three_replicas_on_one_volume_answer_alike() {
+    with_shared_volume("scaled", |sandbox| async move { scaled(&sandbox).await }).await;
+}
+
+async fn scaled(sandbox: &Sandbox) -> Result<()> {
     let budgets: Api<PodDisruptionBudget> = sandbox.api();
     ensure!(
         budgets.get_opt("nvda").await?.is_none(),
@@ -102,10 +121,7 @@ async fn scaled(sandbox: &Sandbox, volume: &str) -> Result<()> {
         .await?;
     let scale = eventually(READY, "three replicas ready", || async {
         let pods = sandbox.pods("nvda").await?;
-        let ready = pods
-            .iter()
-            .filter(|pod| stockpredictor_e2e::sandbox::is_ready(pod))
-            .count();
+        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
         let scale = sandbox.predictors().get_scale("nvda").await?;
         Ok((ready == 3 && scale.status.as_ref().is_some_and(|s| s.replicas == 3)).then_some(scale))
     })
@@ -149,4 +165,50 @@ async fn scaled(sandbox: &Sandbox, volume: &str) -> Result<()> {
         "the replicas differ: {answers:#?}"
     );
     Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-e2e"]
+async fn a_bad_image_leaves_the_old_pods_answering_and_is_explained() {
+    with_shared_volume("rollout", |sandbox| async move {
+        let before = sandbox.pod_uids("nvda").await?;
+        let image = json!({"image": "localhost/no/such:image"});
+        sandbox.patch_predictor("nvda", image).await?;
+        let message = sandbox
+            .condition(
+                "nvda",
+                "WorkloadAvailable",
+                "False",
+                "ImagePullFailed",
+                READY,
+            )
+            .await?;
+        ensure!(
+            message.contains("localhost/no/such:image") && message.contains("spec.image"),
+            "{message}"
+        );
+        sandbox.event("nvda", "ImagePullFailed").await?;
+
+        // Not until the next look only: for as long as nobody corrects the spec.
+        unchanged(Duration::from_secs(10), "the pods that serve", || async {
+            sandbox.predict("nvda", "NVDA").await?;
+            let pods = sandbox.pods("nvda").await?;
+            let serving = pods.iter().filter(|pod| is_ready(pod));
+            let serving: Vec<_> = serving.filter_map(ResourceExt::uid).collect();
+            ensure!(serving == before, "{before:?} became {serving:?}");
+            Ok(serving)
+        })
+        .await?;
+
+        sandbox
+            .patch_predictor("nvda", json!({"image": null}))
+            .await?;
+        sandbox.ready("nvda").await?;
+        ensure!(
+            sandbox.pod_uids("nvda").await? == before,
+            "the correction replaced pods that were right"
+        );
+        Ok(())
+    })
+    .await;
 }

@@ -20,14 +20,29 @@ use crate::stock_predictor::stats::Poller;
 use crate::stock_predictor::validate::Defaults;
 use crate::watch::Scope;
 
-/// How long connecting to the API server may take.
-const CONNECT: Duration = Duration::from_secs(5);
 /// How long the API server may be silent in a request.
 const REQUEST: Duration = Duration::from_secs(30);
+/// How long the client waits for the API server.
+const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(5),
+    read: REQUEST,
+    write: REQUEST,
+};
 /// How long running passes may take to finish at the end.
 const FINISH: Duration = Duration::from_secs(8);
 /// How long the health server may take to finish its answers.
 const CLOSE: Duration = Duration::from_secs(1);
+
+/// How long a client waits before a request has failed. It has no limits by default.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// For a connection, TLS included.
+    connect: Duration,
+    /// For the next byte of an answer.
+    read: Duration,
+    /// For the next byte of a request to be taken.
+    write: Duration,
+}
 
 /// Why the operator could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +78,15 @@ pub async fn run(arguments: RunArgs) -> Result<(), Error> {
     let mut server = tokio::spawn(server::serve(listener, routes, until(stopped.clone())));
 
     let shared = Shared {
-        client: client(REQUEST).await?,
-        watch_client: client(WATCH_TIMEOUT + Duration::from_secs(15)).await?,
+        client: client(Config::infer().await?, PATIENCE)?,
+        // A watch may be silent for as long as the API server keeps it open.
+        watch_client: client(
+            Config::infer().await?,
+            Patience {
+                read: WATCH_TIMEOUT + Duration::from_secs(15),
+                ..PATIENCE
+            },
+        )?,
         defaults: Defaults {
             image: arguments.predictor_image,
             pull_policy: arguments.predictor_image_pull_policy,
@@ -120,12 +142,11 @@ pub async fn run(arguments: RunArgs) -> Result<(), Error> {
     Ok(outcome?)
 }
 
-/// A client whose requests end after `silence` without a byte.
-async fn client(silence: Duration) -> Result<Client, Error> {
-    let mut config = Config::infer().await?;
-    config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(silence);
-    config.write_timeout = Some(REQUEST);
+/// A client whose requests fail when the API server is silent for longer than `patience`.
+fn client(mut config: Config, patience: Patience) -> Result<Client, Error> {
+    config.connect_timeout = Some(patience.connect);
+    config.read_timeout = Some(patience.read);
+    config.write_timeout = Some(patience.write);
     // Else the time that a pooled connection sat idle counts as silence.
     config.reset_reader_on_write = true;
     Client::try_from(config).map_err(|error| Error::MakeClient(Box::new(error)))
@@ -134,4 +155,45 @@ async fn client(silence: Duration) -> Result<Client, Error> {
 /// Done when `stopped` becomes true, or its sender is gone.
 async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use std::net::TcpListener;
+    use tokio::time::Instant;
+
+    /// The limit under test.
+    const SHORT: Duration = Duration::from_millis(200);
+    /// The other two limits, and how long a test waits: none of them may be what ended the request.
+    const LONG: Duration = Duration::from_mins(1);
+    const LATE: Duration = Duration::from_secs(20);
+    const LONG_PATIENCE: Patience = Patience {
+        connect: LONG,
+        read: LONG,
+        write: LONG,
+    };
+
+    /// The kernel takes connections for a listener that nobody reads from: it never answers, not even to a handshake.
+    #[rstest]
+    #[case::connect("https", 0, Patience { connect: SHORT, ..LONG_PATIENCE })]
+    #[case::read("http", 0, Patience { read: SHORT, ..LONG_PATIENCE })]
+    // More than the buffers of both ends take.
+    #[case::write("http", 64 << 20, Patience { write: SHORT, ..LONG_PATIENCE })]
+    #[tokio::test]
+    async fn a_request_to_a_silent_api_server_ends_at_the_limit(
+        #[case] scheme: &str,
+        #[case] body: usize,
+        #[case] patience: Patience,
+    ) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let client = client(Config::new(address.parse().unwrap()), patience).unwrap();
+        let request = http::Request::post("/api").body(vec![b'x'; body]).unwrap();
+        let begun = Instant::now();
+        let ended = tokio::time::timeout(LATE, client.request_text(request)).await;
+        let error = ended.expect("the limit did not end it").unwrap_err();
+        assert!(begun.elapsed() >= SHORT, "{error} came before the limit");
+    }
 }

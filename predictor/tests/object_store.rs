@@ -5,6 +5,7 @@ mod s3_server;
 
 use std::fs::{self, File};
 use std::net::TcpListener;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
@@ -175,7 +176,9 @@ fn a_killed_writer_is_invisible_and_cleaned_up_when_its_claim_is_old() {
     let store = server.connect();
     let mut upload = claim(&store, 0).unwrap();
     upload.write_all(&bytes(20_000_000)).unwrap();
-    // Killed: nothing of it runs any more, its parts and its claim stay.
+    // A process that is killed sends nothing more. Here the whole parts are on their way in the background, so they have
+    // to arrive before the upload can be called dead.
+    server.wait_for_parts(2);
     std::mem::forget(upload);
     let claim_name = "stock_prediction_backup_20250801_120000.claim";
     assert_eq!(names(&store), [claim_name]);
@@ -365,4 +368,46 @@ fn inside_an_asynchronous_task_a_call_fails_instead_of_blocking_it() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let error = runtime.block_on(async { server.connect().list().unwrap_err() });
     assert!(error.to_string().contains("thread of their own"), "{error}");
+}
+
+/// A certificate of its own for 127.0.0.1, and its key.
+fn certify(folder: &Path) -> Vec<String> {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (certificate, key) = (file("tls.crt"), file("tls.key"));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=store"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-out", &certificate, "-keyout", &key])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    vec!["--cert".to_owned(), certificate, "--key".to_owned(), key]
+}
+
+#[test]
+#[ignore = "needs an S3 server: make test-s3"]
+fn a_store_with_a_certificate_of_its_own_is_trusted_by_its_bundle_only() {
+    let server = Server::start_with("https", certify);
+    let mut options = server.options();
+    let error = ObjectStore::connect("s3://backups/here", &options)
+        .unwrap()
+        .list()
+        .unwrap_err();
+    assert!(error.to_string().contains("AWS_CA_BUNDLE"), "{error}");
+    options.ca_bundle = Some(server.folder.path().join("tls.crt"));
+    let store = ObjectStore::connect("s3://backups/here", &options).unwrap();
+    let mut upload = claim(&store, 0).unwrap();
+    upload.write_all(&bytes(9_000_000)).unwrap();
+    upload.finish(b"{}").unwrap();
+    assert_eq!(names(&store).len(), 2);
+    let opened = store.open(&name(0).to_string()).unwrap().unwrap();
+    assert_eq!(opened.size(), 9_000_000);
 }

@@ -49,6 +49,9 @@ pub struct Record {
 /// Something that a whole backup doesn't have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Anomaly {
+    /// A wrong clock made it.
+    #[error("its name is of the future, so the clock was wrong: it is taken only by its name")]
+    Future,
     /// A writer is at work, or died.
     #[error("it is being written, or its writer was killed")]
     Unfinished,
@@ -93,6 +96,7 @@ impl Catalog {
         let stems = listing.metas_to_read();
         let metas = read_metas(destination, &stems)?;
         let mut records = listing.records(&metas);
+        mark_future(&mut records, Timestamp::now());
         mark_broken(&mut records);
         let pins = pin::read(destination, &items)?;
         Ok(Self { records, pins })
@@ -140,14 +144,21 @@ impl Record {
         self.anomalies.contains(&Anomaly::Unfinished)
     }
 
+    /// Whether its name is of the future, so that it isn't the newest of anything.
+    pub fn is_future(&self) -> bool {
+        self.anomalies.contains(&Anomaly::Future)
+    }
+
     /// Whether the archive is there with a file beside it that fits, and so is its base.
     pub fn is_whole(&self) -> bool {
         self.size.is_some() && self.meta.is_some() && !self.is_broken()
     }
 
-    /// Whether a restore may choose it by itself: whole, and no doubt of the guard stands.
+    /// Whether a restore may choose it by itself: whole, not of the future, and no doubt of the guard stands.
     pub fn is_restorable(&self) -> bool {
-        self.is_whole() && self.meta.as_ref().is_some_and(|meta| !meta.is_suspect())
+        self.is_whole()
+            && !self.is_future()
+            && self.meta.as_ref().is_some_and(|meta| !meta.is_suspect())
     }
 
     /// The archive that it is based on, if it is incremental.
@@ -162,6 +173,16 @@ pub(crate) fn find(records: &[Record], name: ArchiveName) -> Option<&Record> {
         .binary_search_by(|record| name.cmp(&record.name))
         .ok()
         .and_then(|index| records.get(index))
+}
+
+/// Marks what a wrong clock made.
+fn mark_future(records: &mut [Record], now: Timestamp) {
+    for record in records
+        .iter_mut()
+        .filter(|record| record.name.is_future(now))
+    {
+        record.anomalies.push(Anomaly::Future);
+    }
 }
 
 /// Marks incremental backups whose base isn't there as it was. Records are sorted, the newest first.
@@ -401,9 +422,7 @@ fn read_meta(
     stem: ArchiveName,
 ) -> Result<Option<Result<Meta, String>>, DestinationError> {
     match destination.read(&stem.meta(), MAX_META) {
-        Ok(Some(bytes)) => Ok(Some(
-            serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-        )),
+        Ok(Some(bytes)) => Ok(Some(Meta::read(&bytes))),
         Ok(None) => Ok(None),
         // What the file is, not that the destination fails.
         Err(error)

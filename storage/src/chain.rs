@@ -4,8 +4,8 @@
 //! while they are read, with deletions applied.
 
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use crate::archive::category::Category;
@@ -30,6 +30,9 @@ const MAX_THREADS: usize = 16;
 pub struct Chain {
     own: Link,
     base: Option<Link>,
+    folder: Option<PathBuf>,
+    /// SHA-256 of each manifest, once it was read: it is read again for each step, and must stay the same.
+    manifests: OnceLock<Vec<Digest>>,
     is_pinned: bool,
     threads: usize,
     notes: Vec<String>,
@@ -69,6 +72,8 @@ impl Chain {
         Ok(Self {
             own,
             base,
+            folder: destination.folder().map(Path::to_owned),
+            manifests: OnceLock::new(),
             is_pinned: expected.is_some(),
             threads: thread::available_parallelism()
                 .map_or(1, usize::from)
@@ -138,7 +143,7 @@ impl Chain {
             Some(link) => Some(link.archive.listing()?),
             None => None,
         };
-        Merge::new(base, self.own.archive.listing()?, &self.own.archive)
+        Merge::new(base, self.own.archive.listing()?, self)
     }
 }
 
@@ -191,8 +196,7 @@ pub(crate) fn read_meta(destination: &dyn Destination, name: &str) -> Result<Met
         .ok_or_else(|| {
             format!("{beside} is missing: the archive works without it, but its SHA-256 isn't known from there")
         })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| format!("{beside} is damaged and isn't used: {error}"))
+    Meta::read(&bytes).map_err(|error| format!("{beside} is damaged and isn't used: {error}"))
 }
 
 /// One line of one manifest, in the order of paths.
@@ -210,6 +214,7 @@ pub(crate) struct Merge<'chain> {
     base: Option<Listing<'chain>>,
     own: Listing<'chain>,
     archive: &'chain Archive,
+    manifests: &'chain OnceLock<Vec<Digest>>,
     next_base: Option<Entry>,
     next_own: Option<Entry>,
     own_link: usize,
@@ -223,7 +228,7 @@ impl<'chain> Merge<'chain> {
     fn new(
         mut base: Option<Listing<'chain>>,
         mut own: Listing<'chain>,
-        archive: &'chain Archive,
+        chain: &'chain Chain,
     ) -> Result<Self, SnapshotError> {
         let next_base = match &mut base {
             Some(listing) => listing.next_entry()?,
@@ -234,7 +239,8 @@ impl<'chain> Merge<'chain> {
             own_link: usize::from(base.is_some()),
             base,
             own,
-            archive,
+            archive: &chain.own.archive,
+            manifests: &chain.manifests,
             next_base,
             next_own,
             passed: None,
@@ -245,7 +251,10 @@ impl<'chain> Merge<'chain> {
     /// The next line; a superseded one of the base comes before what supersedes it.
     pub fn next_step(&mut self) -> Result<Option<Step>, SnapshotError> {
         let is_base = match (&self.next_base, &self.next_own) {
-            (None, None) => return Ok(None),
+            (None, None) => {
+                self.check_manifests()?;
+                return Ok(None);
+            }
             (Some(_), None) => true,
             (None, Some(own)) => {
                 self.check_deletion(own)?;
@@ -297,6 +306,17 @@ impl<'chain> Merge<'chain> {
         base.chain([self.own.digest()]).collect()
     }
 
+    /// Someone who writes to the destination may exchange the archive between two reads.
+    fn check_manifests(&self) -> Result<(), SnapshotError> {
+        let found = self.digests();
+        if *self.manifests.get_or_init(|| found.clone()) == found {
+            Ok(())
+        } else {
+            let reason = "its manifest changed while it was read".to_owned();
+            Err(self.archive.damaged(reason))
+        }
+    }
+
     /// A deletion is written for what the base has; one of nothing means that this isn't the base.
     fn check_deletion(&self, own: &Entry) -> Result<(), SnapshotError> {
         if own.content == Content::Deleted && self.passed.as_ref() != Some(&own.path) {
@@ -331,6 +351,10 @@ impl<'chain> Merge<'chain> {
 impl Snapshot for Chain {
     fn include(&self) -> &[Category] {
         &self.header().include
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
     }
 
     fn entries(&self, each: &mut dyn FnMut(&Entry) -> io::Result<()>) -> Result<(), SnapshotError> {

@@ -1,6 +1,6 @@
 //! The guard: whether a volume lost data since its last backup.
 //!
-//! In come the counts of two backups, out come sentences that say what is missing. Nothing is read here.
+//! In come the counts of backups, out come sentences that say what is missing. Nothing is read here.
 
 use std::collections::BTreeSet;
 
@@ -68,10 +68,16 @@ fn mark(volume: Uuid, name: &[u8]) -> String {
     whole.chars().take(16).collect()
 }
 
-/// Why data seems lost, compared with `previous`; empty if nothing does.
-pub fn reasons(previous: &Meta, include: &[Category], now: &Tally) -> Vec<String> {
-    let is_compared =
-        |category: Category| include.contains(&category) && previous.include.contains(&category);
+/// The parts that are compared.
+pub const GUARDED: [Category; 4] = [
+    Category::Models,
+    Category::Scalers,
+    Category::Config,
+    Category::StockData,
+];
+
+/// Why data seems lost, compared with what `before` has for each part; empty if nothing does.
+pub fn reasons(before: &BTreeMap<Category, Meta>, now: &Tally) -> Vec<String> {
     let of = |totals: &BTreeMap<Category, Total>, category: Category| {
         totals.get(&category).copied().unwrap_or_default()
     };
@@ -81,19 +87,21 @@ pub fn reasons(previous: &Meta, include: &[Category], now: &Tally) -> Vec<String
         (Category::Scalers, "scalers"),
         (Category::Config, "config"),
     ] {
-        if is_compared(category) {
+        if let Some(previous) = before.get(&category) {
             let before = of(&previous.totals, category);
             reasons.extend(shrunk(name, before, of(&now.totals, category)));
         }
     }
-    if is_compared(Category::StockData) {
+    if let Some(previous) = before.get(&Category::StockData) {
         reasons.extend(shrunk(
             "history",
             previous.guarded.history,
             now.guarded.history,
         ));
     }
-    if is_compared(Category::Models) && now.guarded.models.len() < MAX_MODELS {
+    if let Some(previous) = before.get(&Category::Models)
+        && now.guarded.models.len() < MAX_MODELS
+    {
         let lost: BTreeSet<_> = previous
             .guarded
             .models
@@ -171,6 +179,10 @@ mod tests {
         }
     }
 
+    fn measures(meta: &Meta) -> BTreeMap<Category, Meta> {
+        GUARDED.map(|category| (category, meta.clone())).into()
+    }
+
     const BEFORE: [(&str, u64); 8] = [
         ("ml_models/a/1/model.onnx", 100),
         ("ml_models/b/1/model.onnx", 100),
@@ -209,7 +221,7 @@ mod tests {
             .collect();
         // A growing cache hides nothing.
         left.push(("stock_data/cache/x", 1_000_000));
-        let found = reasons(&meta(&tally(&BEFORE)), &Category::ALL, &tally(&left));
+        let found = reasons(&measures(&meta(&tally(&BEFORE))), &tally(&left));
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for (found, expected) in found.iter().zip(expected) {
             assert!(found.contains(expected), "{found}");
@@ -217,16 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn only_parts_that_both_backups_hold_are_compared() {
+    fn each_part_is_compared_with_its_own_measure() {
         let previous = meta(&tally(&BEFORE));
         let none = Tally::default();
-        assert_eq!(reasons(&previous, &[Category::Config], &none).len(), 1);
-        let mut limited = previous.clone();
-        limited.include = vec![Category::Logs];
-        assert_eq!(
-            reasons(&limited, &Category::ALL, &none),
-            Vec::<String>::new()
-        );
+        let only = |category| BTreeMap::from([(category, previous.clone())]);
+        assert_eq!(reasons(&only(Category::Config), &none).len(), 1);
+        assert_eq!(reasons(&only(Category::Models), &none).len(), 2);
+        assert_eq!(reasons(&BTreeMap::new(), &none), Vec::<String>::new());
     }
 
     #[test]
@@ -236,7 +245,7 @@ mod tests {
             ("ml_models/c/1/model.onnx", 100),
         ]);
         let before = meta(&tally(&BEFORE[..2]));
-        let found = reasons(&before, &Category::ALL, &now);
+        let found = reasons(&measures(&before), &now);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
             !serde_json::to_string(&before)

@@ -16,6 +16,7 @@ use crate::archive::digest::Digest;
 use crate::archive::meta::Meta;
 use crate::archive::name::ArchiveName;
 use crate::atomic::{self, FILE_MODE};
+use crate::catalog::Record;
 
 /// Longest file that is read, in bytes: some 80,000 archives.
 const MAX_BYTES: u64 = 16 << 20;
@@ -87,6 +88,17 @@ impl Known {
             name: meta.name,
             sha256: meta.sha256,
         })
+    }
+
+    /// As [`attest`](Self::attest), of an archive as a catalog has it. Where the file beside it is missing or doesn't
+    /// fit, its name decides: who can remove or damage that file must not get an archive in that was put there instead.
+    pub fn attest_record(&self, record: &Record) -> Attestation {
+        match &record.meta {
+            Some(meta) => self.attest(meta),
+            None => self
+                .sha256_of(record.name)
+                .map_or(Attestation::Unattested, Attestation::Known),
+        }
     }
 
     /// Compares an archive with what was written here. One that took the name or the id of another is told.

@@ -37,5 +37,6 @@ pub mod setup;
 pub mod snapshot;
 pub mod space;
 pub mod symbol;
+pub mod text;
 pub mod verify;
 pub mod walk;

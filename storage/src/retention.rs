@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::archive::category::Category;
 use crate::archive::header::{Kind, Origin};
 use crate::archive::meta::{Level, Meta};
 use crate::archive::name::ArchiveName;
@@ -17,10 +18,7 @@ use crate::catalog::{self, Catalog, Record};
 use crate::destination::{Destination, DestinationError};
 use crate::pin;
 
-/// How far clocks of several machines may differ.
-const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
-
-/// How many backups stay.
+/// How many backups stay, of those that hold the same parts of the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The newest so many backups that can be restored; at least one stays in any case.
@@ -126,15 +124,17 @@ pub fn decide(
         .iter()
         .copied()
         .filter(|(record, _)| record.size.is_some())
-        .partition(|(record, _)| is_future(record.name, now));
+        .partition(|(record, _)| record.name.is_future(now));
     keeper.keep_each(&future, Reason::Future);
-    let good: Vec<_> = past
-        .iter()
-        .copied()
-        .filter(|(record, _)| record.is_restorable())
-        .collect();
-    keep_good(&mut keeper, &good, policy);
-    keep_doubtful(&mut keeper, &past, &good, policy);
+    for past in by_parts(&past) {
+        let good: Vec<_> = past
+            .iter()
+            .copied()
+            .filter(|(record, _)| record.is_restorable())
+            .collect();
+        keep_good(&mut keeper, &good, policy);
+        keep_doubtful(&mut keeper, &past, &good, policy);
+    }
     let pinned: Vec<_> = ours
         .iter()
         .copied()
@@ -143,6 +143,17 @@ pub fn decide(
     keeper.keep_each(&pinned, Reason::Pinned);
     keep_bases(&mut keeper, records, &ours);
     keeper.decision(&ours)
+}
+
+/// Backups that hold the same parts of the volume, each list the newest first. One of the configuration alone must not
+/// push out the only one that has the models.
+fn by_parts<'a>(past: &[(&'a Record, &'a Meta)]) -> Vec<Vec<(&'a Record, &'a Meta)>> {
+    let mut groups: BTreeMap<BTreeSet<Category>, Vec<_>> = BTreeMap::new();
+    for (record, meta) in past {
+        let parts = meta.include.iter().copied().collect();
+        groups.entry(parts).or_default().push((*record, *meta));
+    }
+    groups.into_values().collect()
 }
 
 /// Year and number of the day, week or month that a moment is in.
@@ -323,10 +334,6 @@ fn delete_leftover(
 
 fn at_least_one(count: u32) -> usize {
     count.max(1) as usize
-}
-
-fn is_future(name: ArchiveName, now: Timestamp) -> bool {
-    name.time().duration_since(now) > CLOCK_TOLERANCE
 }
 
 fn day(time: Timestamp) -> (i16, i8, i8) {
@@ -543,6 +550,24 @@ mod tests {
         let decision = decide_all(&all, &policy(1));
         assert_eq!(decision.delete, []);
         assert_eq!(kept(&decision), [metas[1].name]);
+    }
+
+    #[test]
+    fn backups_of_other_parts_push_nothing_out() {
+        let mut metas = days(4);
+        for limited in &mut metas[..3] {
+            limited.include = vec![Category::Config];
+        }
+        let records = records(metas.clone());
+        let decision = decide(
+            &records,
+            &origin("manual"),
+            &policy(1),
+            now(),
+            &BTreeSet::new(),
+        );
+        let kept: Vec<_> = decision.keep.iter().map(|kept| kept.name).collect();
+        assert_eq!(kept, [metas[0].name, metas[3].name]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::archive::digest::Digest;
 use crate::archive::header::Origin;
 use crate::archive::meta::{Level, Meta};
 use crate::archive::name::ArchiveName;
-use crate::catalog::{self, Record};
+use crate::catalog::{self, Anomaly, Record};
 use crate::known::Attestation;
 
 /// At most so many names are given as candidates in a message.
@@ -233,32 +233,38 @@ pub fn parse_time(text: &str) -> Result<Timestamp, TimeError> {
 
 /// Chooses among `records`, sorted as a catalog's are.
 ///
-/// `attest` tells what is known about an archive: a volume's [`Known`](crate::known::Known) or a resource's status.
+/// `attest` tells what is known about an archive, also of one without a file beside it that can be used: a volume's
+/// [`Known`](crate::known::Known) or a resource's status.
 /// `pinned` is a SHA-256 that a person trusts; only an archive that has it is taken then. A [`Wanted::File`] is in no
 /// catalog and finds nothing here.
 pub fn select<'a>(
     records: &'a [Record],
     wanted: &Wanted,
     scope: &Scope,
-    attest: &dyn Fn(&Meta) -> Attestation,
+    attest: &dyn Fn(&Record) -> Attestation,
     pinned: Option<Digest>,
 ) -> Result<Choice<'a>, SelectError> {
     if let Wanted::Name(name) = wanted {
         return by_name(records, *name, attest, pinned);
     }
+    // Whose an archive is whose file can't be used isn't known: it may be one of these.
+    let is_in_scope = |meta: &Meta| scope.contains(&meta.origin);
     let candidates: Vec<_> = records
         .iter()
-        .filter_map(|record| Some((record, record.meta.as_ref()?)))
-        .filter(|(record, meta)| record.size.is_some() && scope.contains(&meta.origin))
-        .filter(|(record, meta)| fits(record, meta, wanted))
+        .filter(|record| record.size.is_some() && record.meta.as_ref().is_none_or(is_in_scope))
+        .filter(|record| fits(record, wanted))
         .collect();
     if *scope == Scope::Any {
         refuse_several(&candidates)?;
     }
     let mut passed = Vec::new();
     let mut unattested = Vec::new();
-    for (record, meta) in candidates {
-        let reason = match (why_not(record, meta), pinned, attest(meta)) {
+    for record in candidates {
+        let Some(meta) = &record.meta else {
+            passed.push((record.name, why_unusable(record)));
+            continue;
+        };
+        let reason = match (why_not(record, meta), pinned, attest(record)) {
             (Some(reason), ..) => reason,
             (None, Some(pinned), _) if pinned != meta.sha256 => {
                 "its SHA-256 isn't the given one".to_owned()
@@ -302,7 +308,7 @@ pub fn select<'a>(
 fn by_name<'a>(
     records: &'a [Record],
     name: ArchiveName,
-    attest: &dyn Fn(&Meta) -> Attestation,
+    attest: &dyn Fn(&Record) -> Attestation,
     pinned: Option<Digest>,
 ) -> Result<Choice<'a>, SelectError> {
     let Some(record) = catalog::find(records, name).filter(|record| record.size.is_some()) else {
@@ -326,20 +332,19 @@ fn by_name<'a>(
                 .unwrap_or_default(),
         });
     }
-    let attested = record.meta.as_ref().map(attest);
-    let expected = match (attested, pinned) {
-        (Some(Attestation::Mismatch { expected }), _) => {
+    let expected = match (attest(record), pinned) {
+        (Attestation::Mismatch { expected }, _) => {
             return Err(SelectError::Mismatch { name, expected });
         }
-        (Some(Attestation::Known(known)), Some(pinned)) if known != pinned => {
+        (Attestation::Known(known), Some(pinned)) if known != pinned => {
             return Err(SelectError::Unusable {
                 name,
                 reason: format!("it was written with SHA-256 {known}, not the given one"),
             });
         }
         (_, Some(pinned)) => Some(pinned),
-        (Some(Attestation::Known(known)), None) => Some(known),
-        (Some(Attestation::Unattested) | None, None) => None,
+        (Attestation::Known(known), None) => Some(known),
+        (Attestation::Unattested, None) => None,
     };
     Ok(Choice {
         record,
@@ -349,21 +354,33 @@ fn by_name<'a>(
     })
 }
 
-fn fits(record: &Record, meta: &Meta, wanted: &Wanted) -> bool {
+/// Whether it is what was asked for, as far as that can be told.
+fn fits(record: &Record, wanted: &Wanted) -> bool {
+    let is_proven = |meta: &Meta| {
+        meta.verification
+            .is_some_and(|verification| verification.level == Level::Proven)
+    };
     match wanted {
         Wanted::Latest => true,
-        Wanted::LatestProven => meta
-            .verification
-            .is_some_and(|verification| verification.level == Level::Proven),
+        Wanted::LatestProven => record.meta.as_ref().is_none_or(is_proven),
         Wanted::At(time) => record.name.time() <= *time,
         Wanted::Name(_) | Wanted::File(_) => false,
     }
+}
+
+/// Why the file beside an archive tells nothing about it.
+fn why_unusable(record: &Record) -> String {
+    let told: Vec<_> = record.anomalies.iter().map(ToString::to_string).collect();
+    format!("{}: it can be restored by its name", told.join("; "))
 }
 
 /// What speaks against a backup, whoever wrote it.
 fn why_not(record: &Record, meta: &Meta) -> Option<String> {
     if record.is_broken() {
         return record.anomalies.last().map(ToString::to_string);
+    }
+    if record.is_future() {
+        return Some(Anomaly::Future.to_string());
     }
     meta.is_suspect().then(|| {
         let reasons = meta.suspect.iter().flat_map(|suspect| &suspect.reasons);
@@ -372,10 +389,11 @@ fn why_not(record: &Record, meta: &Meta) -> Option<String> {
     })
 }
 
-fn refuse_several(candidates: &[(&Record, &Meta)]) -> Result<(), SelectError> {
+fn refuse_several(candidates: &[&Record]) -> Result<(), SelectError> {
     let scopes: BTreeSet<String> = candidates
         .iter()
-        .map(|(_, meta)| Scope::of(&meta.origin).to_string())
+        .filter_map(|record| record.meta.as_ref())
+        .map(|meta| Scope::of(&meta.origin).to_string())
         .collect();
     if scopes.len() < 2 {
         return Ok(());
@@ -419,12 +437,17 @@ fn passed_over(skipped: &[(ArchiveName, String)]) -> String {
 mod tests {
     use super::*;
     use crate::archive::meta::{Suspect, Verification};
+    use crate::catalog::Anomaly;
     use crate::catalog::tests::{full, incremental, records};
+    use crate::known::{self, Known, Line};
 
     const START: i64 = 1_754_000_000;
 
-    fn known(meta: &Meta) -> Attestation {
-        Attestation::Known(meta.sha256)
+    fn known(record: &Record) -> Attestation {
+        let meta = record.meta.as_ref();
+        meta.map_or(Attestation::Unattested, |meta| {
+            Attestation::Known(meta.sha256)
+        })
     }
 
     fn choose<'a>(records: &'a [Record], wanted: &Wanted) -> Result<Choice<'a>, SelectError> {
@@ -545,6 +568,20 @@ mod tests {
     }
 
     #[test]
+    fn one_of_the_future_is_taken_by_its_name_only() {
+        let metas = metas();
+        let mut records = records(metas.clone());
+        let name = metas[4].name;
+        for record in records.iter_mut().filter(|record| record.name == name) {
+            record.anomalies.push(Anomaly::Future);
+        }
+        let latest = choose(&records, &Wanted::Latest).unwrap();
+        assert_ne!(latest.record.name, name);
+        assert!(latest.skipped[0].1.contains("clock"), "{latest:?}");
+        assert!(choose(&records, &Wanted::Name(name)).is_ok());
+    }
+
+    #[test]
     fn an_incremental_one_comes_with_its_base() {
         let base = full(START);
         let records = records([base.clone(), incremental(START + 1, &base)]);
@@ -556,7 +593,7 @@ mod tests {
     fn what_nobody_attested_needs_its_exact_name_or_its_sha256() {
         let metas = metas();
         let records = records(metas.clone());
-        let nobody = |_: &Meta| Attestation::Unattested;
+        let nobody = |_: &Record| Attestation::Unattested;
         let take = |wanted: &Wanted, pinned| select(&records, wanted, &Scope::Any, &nobody, pinned);
         let error = take(&Wanted::Latest, None).unwrap_err();
         assert!(
@@ -572,9 +609,9 @@ mod tests {
             (metas[1].name, Some(metas[1].sha256))
         );
         // An attested older one is better than an unattested newer one.
-        let third = |meta: &Meta| {
-            if meta.name == metas[2].name {
-                known(meta)
+        let third = |record: &Record| {
+            if record.name == metas[2].name {
+                known(record)
             } else {
                 Attestation::Unattested
             }
@@ -589,7 +626,7 @@ mod tests {
         let metas = metas();
         let records = records(metas.clone());
         let expected = Digest::of(b"what was written");
-        let exchanged = |_: &Meta| Attestation::Mismatch { expected };
+        let exchanged = |_: &Record| Attestation::Mismatch { expected };
         for pinned in [None, Some(metas[4].sha256)] {
             for wanted in [Wanted::Latest, Wanted::Name(metas[4].name)] {
                 let result = select(&records, &wanted, &Scope::Any, &exchanged, pinned);
@@ -604,6 +641,42 @@ mod tests {
             Some(expected),
         );
         assert!(matches!(other_pin, Err(SelectError::Unusable { .. })));
+    }
+
+    #[test]
+    fn an_archive_without_a_usable_file_beside_it_is_told_and_held_to_what_was_written_under_its_name()
+     {
+        let metas = metas();
+        let mut records = records(metas.clone());
+        records[0].meta = None;
+        records[0]
+            .anomalies
+            .push(Anomaly::MetaMissing(metas[4].name.meta()));
+        for wanted in [Wanted::Latest, Wanted::At(metas[4].created_at)] {
+            let choice = choose(&records, &wanted).unwrap();
+            assert_eq!(choice.record.name, metas[3].name);
+            let (name, reason) = &choice.skipped[0];
+            assert_eq!(*name, metas[4].name);
+            assert!(reason.contains("is missing beside it"), "{reason}");
+        }
+        let before = choose(&records, &Wanted::At(metas[3].created_at)).unwrap();
+        assert!(
+            before.skipped.is_empty(),
+            "it is newer than what is asked for"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("known.jsonl");
+        let written = Line {
+            id: metas[4].id,
+            name: metas[4].name,
+            sha256: Digest::of(b"what was written"),
+        };
+        known::append(&path, &written).unwrap();
+        let known = Known::read(&path).unwrap();
+        let attest = |record: &Record| known.attest_record(record);
+        let named = Wanted::Name(metas[4].name);
+        let choice = select(&records, &named, &Scope::Any, &attest, None).unwrap();
+        assert_eq!(choice.expected, Some(written.sha256));
     }
 
     #[test]

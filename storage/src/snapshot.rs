@@ -16,6 +16,11 @@ pub trait Snapshot {
     /// The parts of the volume that it holds whole; a restore replaces these and no others.
     fn include(&self) -> &[Category];
 
+    /// The folder that it is read from, where it is one: a restore must not replace that.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
+
     /// Calls `each` for every file, directory and link of the state, sorted by path, deletions applied.
     fn entries(&self, each: &mut dyn FnMut(&Entry) -> io::Result<()>) -> Result<(), SnapshotError>;
 

@@ -5,12 +5,14 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Statx, StatxFlags,
+};
 use rustix::io::Errno;
 
 use crate::archive::category::Category;
@@ -23,6 +25,12 @@ use crate::descriptor::open_root;
 const MAX_OPEN: usize = 64;
 /// Bytes that one call for directory entries may fill.
 const ENTRIES_BUFFER: usize = 32 << 10;
+/// The file that names a model's version in use.
+const CURRENT: &[u8] = b"current";
+/// Longest such file, in bytes.
+const MAX_CURRENT: u64 = 4096;
+/// How often it is read while it changes or appears.
+const MAX_ROUNDS: usize = 3;
 
 /// Something that the walk came to.
 #[derive(Debug)]
@@ -56,6 +64,8 @@ pub struct Item {
     pub attributes: Attributes,
     /// Size of a regular file in bytes, else 0.
     pub size: u64,
+    /// A model's `current` as it was before the names of the versions beside it were read: what it names is among them.
+    pub content: Option<Vec<u8>>,
 }
 
 /// What an entry is.
@@ -104,6 +114,13 @@ struct Frame {
     /// Closed in deep trees.
     directory: Option<OwnedFd>,
     names: Names,
+    current: Option<Current>,
+}
+
+/// A model's `current`, with the attributes that belong to its content.
+struct Current {
+    status: Status,
+    content: Vec<u8>,
 }
 
 /// The sorted names of a directory in one piece of memory.
@@ -131,6 +148,7 @@ impl Walk {
                 path: None,
                 directory: Some(directory),
                 names,
+                current: None,
             }],
             pending: None,
         })
@@ -172,8 +190,9 @@ impl Walk {
         let name = frame.names.last();
         let found = open_again(&mut frame.directory, frame.path.as_ref(), self.root.as_fd())
             .and_then(|directory| look(directory, name));
+        let current = frame.current.take_if(|_| name == CURRENT);
         match found {
-            Ok((status, target)) => match self.visit(path, category, status, target) {
+            Ok((status, target)) => match self.visit(path, category, status, target, current) {
                 Some(found) => Step::Found(found),
                 None => Step::Nothing,
             },
@@ -188,7 +207,12 @@ impl Walk {
         category: Category,
         status: Status,
         target: Option<Target>,
+        current: Option<Current>,
     ) -> Option<Found> {
+        let (status, content) = match current {
+            Some(Current { status, content }) => (status, Some(content)),
+            None => (status, None),
+        };
         let kind = match (status.file_type, target) {
             (FileType::RegularFile, _) => ItemKind::File,
             (FileType::Directory, _) => match self.enter(&path) {
@@ -218,6 +242,7 @@ impl Walk {
             kind,
             attributes: status.attributes,
             size,
+            content,
         }))
     }
 
@@ -233,11 +258,16 @@ impl Walk {
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        let names = Names::read(directory.as_fd())?;
+        let (names, current) = if is_model(path) {
+            list_model(directory.as_fd())?
+        } else {
+            (Names::read(directory.as_fd())?, None)
+        };
         self.frames.push(Frame {
             path: Some(path.clone()),
             directory: Some(directory),
             names,
+            current,
         });
         if let Some(upper) = self.frames.len().checked_sub(MAX_OPEN + 1) {
             self.frames[upper].directory = None;
@@ -261,6 +291,47 @@ impl Iterator for Walk {
             }
         }
     }
+}
+
+/// Whether it is `ml_models/NAME`.
+fn is_model(path: &RelativePath) -> bool {
+    path.is_within(b"ml_models") && path.components().count() == 2
+}
+
+/// The names in a model's folder, and `current` from before. A version is there before `current` names it, so in this
+/// order no version that is put meanwhile is missing; in the other it would be.
+fn list_model(directory: BorrowedFd<'_>) -> io::Result<(Names, Option<Current>)> {
+    let mut round = 1;
+    loop {
+        let current = read_current(directory);
+        let names = Names::read(directory)?;
+        // One that appeared meanwhile is read, then the names are once more.
+        if current.is_some() || round == MAX_ROUNDS || !names.has(CURRENT) {
+            return Ok((names, current));
+        }
+        round += 1;
+        rustix::fs::seek(directory, SeekFrom::Start(0))?;
+    }
+}
+
+/// A small file that stays the same while it is read; what else lies there is taken as any file is.
+fn read_current(directory: BorrowedFd<'_>) -> Option<Current> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    for _ in 0..MAX_ROUNDS {
+        let opened =
+            rustix::fs::openat(directory, OsStr::from_bytes(CURRENT), flags, Mode::empty());
+        let file = File::from(opened.ok()?);
+        let status = Status::of_file(&file).ok()?;
+        if status.file_type != FileType::RegularFile || status.size > MAX_CURRENT {
+            return None;
+        }
+        let mut content = Vec::new();
+        (&file).take(MAX_CURRENT).read_to_end(&mut content).ok()?;
+        if content.len() as u64 == status.size && Status::of_file(&file).ok()? == status {
+            return Some(Current { status, content });
+        }
+    }
+    None
 }
 
 /// A directory of the walk, opened again where it was closed.
@@ -311,6 +382,11 @@ impl Names {
         let span = *self.spans.get(self.next)?;
         self.next += 1;
         Some(slice(&self.bytes, span))
+    }
+
+    fn has(&self, name: &[u8]) -> bool {
+        let find = |span: &(u32, u8)| slice(&self.bytes, *span).cmp(name);
+        self.spans.binary_search_by(find).is_ok()
     }
 
     /// The name that was taken last.

@@ -252,3 +252,22 @@ fn a_folder_that_is_no_volume_is_left_alone() {
     assert!(matches!(error, CleanupError::NoVolume { .. }), "{error}");
     assert!(folder.path().join("logs/api.log").exists());
 }
+
+#[test]
+fn nothing_is_cleaned_up_while_a_restore_waits() {
+    let (_folder, layout) = volume();
+    put(&layout, "ml_cache/old", 2 * DAY);
+    let id = "6f1c2d34-0000-4000-8000-000000000001";
+    let journal = format!(
+        r#"{{"format":1,"id":"{id}","backup":"{id}","startedAt":"2025-08-01T00:00:00Z","oneShot":false,"state":"switched","items":[]}}"#
+    );
+    fs::write(layout.state().join("restore.json"), journal).unwrap();
+    let request = Request {
+        retention: Retention::default(),
+        dry_run: false,
+        now: SystemTime::now(),
+    };
+    let error = cleanup::run(&layout, &request, &Silent).unwrap_err();
+    assert!(error.to_string().contains("restore"), "{error}");
+    assert!(layout.join("ml_cache/old").exists());
+}

@@ -1,16 +1,23 @@
 //! Every bit of a small archive flipped, and every cut of it: verify finds all of them, and nothing extracts.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod builder;
+mod restore_support;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use builder::*;
+use restore_support::{TestVolume, file, things};
 use stockpredictor_storage::archive::meta::Level;
 use stockpredictor_storage::archive::name::ArchiveName;
 use stockpredictor_storage::chain::Chain;
 use stockpredictor_storage::decrypt::Identity;
 use stockpredictor_storage::progress::Silent;
+use stockpredictor_storage::restore::{Gate, NoCheck, run};
 use stockpredictor_storage::snapshot::{Extracted, Snapshot, SnapshotError};
 use stockpredictor_storage::verify::{Request, verify};
+use uuid::Uuid;
 
 /// Whether verify, at both levels, and extract refuse these bytes. There is no file beside them that could help.
 fn is_found(name: &str, bytes: &[u8], identities: &[Identity]) -> Result<(), String> {
@@ -99,4 +106,41 @@ fn every_flip_and_cut_of_an_encrypted_archive_is_found() {
     let name = ArchiveName::at(header().created_at, true).to_string();
     is_good(&name, &sealed, &identities);
     every_flip_and_cut(&name, &sealed, &identities);
+}
+
+/// Sees whether a restore began to replace names.
+struct Watch(AtomicBool);
+
+impl Gate for Watch {
+    fn pass(&self, step: &'static str) -> io::Result<()> {
+        if step.ends_with("aside") || step.ends_with("in place") {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn every_flip_is_found_by_a_restore_in_place_before_it_touches_the_volume() {
+    let good = tiny();
+    let volume = TestVolume::with(&things(&[("config/a", file("mine"))]));
+    let before = volume.read();
+    let restore = |bytes: &[u8]| {
+        let watch = Watch(AtomicBool::new(false));
+        let shelf = Shelf::with(NAME, bytes.to_vec());
+        let is_done = Chain::open(&shelf, NAME, &[], None).is_ok_and(|chain| {
+            let chain = chain.with_threads(1);
+            let asked = restore_support::request(Uuid::from_u128(1));
+            run(&volume.volume(&watch), &chain, &asked, &NoCheck).is_ok()
+        });
+        (is_done, watch.0.into_inner())
+    };
+    for bit in 0..good.len() * 8 {
+        let mut damaged = good.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(restore(&damaged), (false, false), "bit {bit}");
+    }
+    assert_eq!(volume.read(), before);
+    assert_eq!(volume.state(), Vec::<String>::new());
+    assert_eq!(restore(&good), (true, true), "what is whole is restored");
 }

@@ -9,11 +9,13 @@
 )]
 
 mod builder;
+mod restore_support;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use builder::*;
+use restore_support::{TestVolume, difference, file, things};
 use serde_json::json;
 use stockpredictor_storage::archive::category::Category;
 use stockpredictor_storage::archive::digest::Digest;
@@ -24,6 +26,7 @@ use stockpredictor_storage::archive::meta::Level;
 use stockpredictor_storage::archive::path::RelativePath;
 use stockpredictor_storage::chain::Chain;
 use stockpredictor_storage::progress::{Progress, Silent};
+use stockpredictor_storage::restore::{NoCheck, Open, RestoreError, run};
 use stockpredictor_storage::snapshot::{Extracted, Snapshot, SnapshotError};
 use stockpredictor_storage::verify::{Request, verify};
 use uuid::Uuid;
@@ -104,6 +107,7 @@ fn refuse(what: &str, shelf: &Shelf, name: &str, words: &str) {
             "{what}: {said}"
         );
     }
+    restored_in_place(what, shelf, name);
     let request = Request {
         level: Level::Readable,
         identities: &[],
@@ -116,6 +120,29 @@ fn refuse(what: &str, shelf: &Shelf, name: &str, words: &str) {
         report.level.is_none() && !report.problems.is_empty(),
         "{what}: {report:?}"
     );
+}
+
+/// Refused by a restore in place, too, and the volume stays as it was.
+fn restored_in_place(what: &str, shelf: &Shelf, name: &str) {
+    let volume = TestVolume::with(&things(&[
+        ("config/a", file("mine")),
+        ("logs/api.log", file("line")),
+    ]));
+    let before = volume.read();
+    let at = volume.volume(&Open);
+    let restored = Chain::open(shelf, name, &[], None)
+        .map_err(RestoreError::from)
+        .and_then(|chain| {
+            run(
+                &at,
+                &chain,
+                &restore_support::request(Uuid::from_u128(1)),
+                &NoCheck,
+            )
+        });
+    assert!(restored.is_err(), "{what}: {restored:?}");
+    assert_eq!(difference(&before, &volume.read()), Vec::<String>::new());
+    assert_eq!(volume.state(), Vec::<String>::new(), "{what}");
 }
 
 fn refused(what: &str, bytes: Vec<u8>, words: &str) {
@@ -485,7 +512,7 @@ fn manifests_that_lie_are_refused() {
     );
     refused(
         "long line",
-        with(&|b| b.lines.push(vec![b' '; 40_000])),
+        with(&|b| b.lines.push(vec![b' '; 70_000])),
         "longer than any",
     );
     refused(

@@ -106,6 +106,59 @@ fn a_version_is_put_once_and_becomes_the_current_one() {
     assert_eq!(names(&model), ["current", "v1", "v2"]);
 }
 
+/// A restore that is switched and waits for its next step.
+fn half_restored(layout: &Layout) {
+    let id = "6f1c2d34-0000-4000-8000-000000000001";
+    let journal = format!(
+        r#"{{"format":1,"id":"{id}","backup":"{id}","startedAt":"2025-08-01T00:00:00Z","oneShot":false,"state":"switched","items":[]}}"#
+    );
+    fs::write(layout.state().join("restore.json"), journal).unwrap();
+}
+
+#[test]
+fn nothing_is_put_while_a_restore_waits() {
+    let (_folder, layout) = volume();
+    half_restored(&layout);
+    let stream = tar(&[("a", "1")]);
+    let error = put(&layout, "config/a", &mut &*stream, &PLAIN).unwrap_err();
+    assert!(matches!(error, PutError::Journal(_)), "{error}");
+    assert!(!layout.join("config/a").exists());
+}
+
+#[test]
+fn the_same_version_may_be_put_again_and_becomes_the_current_one() {
+    let (_folder, layout) = volume();
+    let first = tar(&[("model.onnx", "1"), ("report/a", "r")]);
+    put(&layout, "ml_models/m/v1", &mut &*first, &PLAIN).unwrap();
+    let second = tar(&[("model.onnx", "2")]);
+    put(&layout, "ml_models/m/v2", &mut &*second, &PLAIN).unwrap();
+    // A put that was killed before its last step, and what the service adds when it loads a version.
+    let model = layout.join("ml_models/m");
+    fs::write(model.join("v1/golden.json"), "{}").unwrap();
+    let again = put(&layout, "ml_models/m/v1", &mut &*first, &PLAIN).unwrap();
+    assert!(again.activated);
+    assert_eq!(fs::read(model.join("current")).unwrap(), b"v1\n");
+    assert_eq!(fs::read(model.join("v1/golden.json")).unwrap(), b"{}");
+    for other in [
+        tar(&[("model.onnx", "1"), ("report/a", "s")]),
+        tar(&[("model.onnx", "1")]),
+        tar(&[("model.onnx", "1"), ("report/a", "r"), ("more", "")]),
+        tar(&[
+            ("model.onnx", "1"),
+            ("report/a", "r"),
+            ("golden.json", "[]"),
+        ]),
+    ] {
+        for force in [false, true] {
+            let options = Options { force, ..PLAIN };
+            let error = put(&layout, "ml_models/m/v1", &mut &*other, &options).unwrap_err();
+            assert!(matches!(error, PutError::Exists { .. }), "{error}");
+        }
+    }
+    assert_eq!(names(&model), ["current", "v1", "v2"]);
+    assert_eq!(fs::read(model.join("v1/model.onnx")).unwrap(), b"1");
+}
+
 /// A connection that breaks.
 struct Broken;
 impl Read for Broken {

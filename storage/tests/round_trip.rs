@@ -95,6 +95,10 @@ fn volume() -> tempfile::TempDir {
     fs::write(at(&format!("config/{}", "l".repeat(255))), "long").unwrap();
     symlink("../outside", at("config/link")).unwrap();
     symlink("x".repeat(300), at("config/long-link")).unwrap();
+    // In JSON each of these characters takes six.
+    let deep = at(&format!("config/{}", ["\u{1}"; 250].concat())).join(["\u{2}"; 250].concat());
+    fs::create_dir_all(&deep).unwrap();
+    symlink("\u{3}".repeat(4000), deep.join("link")).unwrap();
     fs::write(at("notes.txt"), "not ours").unwrap();
     fs::write(at("logs/api.log"), "line\n").unwrap();
     fs::set_permissions(

@@ -286,7 +286,7 @@ fn own_pods(store: &Store<Pod>, namespace: &str, name: &str) -> Vec<String> {
     names(pods.iter().map(AsRef::as_ref))
 }
 
-/// True when the pod is marked as one of the claim, or mounts it and hasn't ended.
+/// True when the pod is marked as one of the claim or mounts it, and hasn't ended.
 fn uses(pod: &Pod, claim: &str) -> bool {
     let marked = pod
         .labels()
@@ -307,7 +307,7 @@ fn uses(pod: &Pod, claim: &str) -> bool {
             .as_ref()
             .is_some_and(|source| source.claim_name == claim)
     });
-    marked || (mounted && !ended)
+    (marked || mounted) && !ended
 }
 
 fn names<'a, K: Resource + 'a>(objects: impl Iterator<Item = &'a K>) -> Vec<String> {

@@ -55,7 +55,7 @@ pub struct Problem {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Model {
-    /// `Loaded`, `ModelMissing` or `ModelRefused`.
+    /// `Loading`, `Loaded`, `ModelMissing` or `ModelRefused`.
     #[serde(deserialize_with = "some_word")]
     pub state: Option<String>,
     /// Its name.

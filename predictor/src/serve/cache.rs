@@ -295,7 +295,7 @@ impl PredictionCache {
             }
             self.entries.invalidate(&key).await;
         }
-        let mut computed = false;
+        let (mut computed, mut from_file) = (false, false);
         let found = self
             .entries
             .entry(key.clone())
@@ -305,11 +305,12 @@ impl PredictionCache {
                     (self.files.clone(), key.clone(), key.file(&self.folder));
                 let read = tokio::task::spawn_blocking(move || files.read(&path, Some(&wanted)));
                 if let Ok(Some((_, entry))) = read.await {
+                    from_file = true;
                     return Ok(Arc::new(entry));
                 }
                 let forecast = compute.await?;
                 computed = true;
-                self.store(&key, &forecast);
+                self.store(&key, &forecast, Job::Write);
                 Ok(Arc::new(self.files.entry(forecast)))
             })
             .await
@@ -320,7 +321,13 @@ impl PredictionCache {
             &self.counts.hits
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        Ok((found.into_value(), !computed))
+        let entry = found.into_value();
+        if from_file {
+            // If it was evicted a moment ago, its file is still to go, and what is in memory should outlive a restart. The
+            // entry is in memory by now, so that its removal comes before this in the writer's queue.
+            self.store(&key, &entry.forecast, Job::Keep);
+        }
+        Ok((entry, !computed))
     }
 
     /// Forgets everything, files included; returns how many entries there were.
@@ -382,14 +389,14 @@ impl PredictionCache {
         &self.counts
     }
 
-    fn store(&self, key: &Key, forecast: &Forecast) {
+    fn store(&self, key: &Key, forecast: &Forecast, job: impl FnOnce(PathBuf, Vec<u8>) -> Job) {
         let stored = Stored {
             format: FORMAT,
             key: Parts::clone(&key.0),
             forecast: forecast.clone(),
         };
         if let Ok(bytes) = serde_json::to_vec(&stored) {
-            self.writer.send(Job::Write(key.file(&self.folder), bytes));
+            self.writer.send(job(key.file(&self.folder), bytes));
         }
     }
 
@@ -464,8 +471,139 @@ fn list(folder: &Path) -> Vec<(PathBuf, SystemTime)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::forecast::{Interval, Signal};
+    use super::super::writer::{Disk, RealDisk};
     use super::*;
     use std::collections::HashSet;
+    use std::io;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc::{Receiver, channel};
+    use tokio::sync::Semaphore;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn key(symbol: &str) -> Key {
+        Key::new(&KeyParts {
+            symbol,
+            as_of: jiff::civil::date(2023, 12, 29),
+            window: [1; 32],
+            close: 495.22,
+            name: "model",
+            version: "1",
+            model: "aa",
+            scaler: "bb",
+            config: "cc",
+        })
+    }
+
+    fn forecast(symbol: &str) -> Forecast {
+        Forecast {
+            symbol: symbol.to_owned(),
+            current_price: 495.22,
+            predicted_price: 495.5,
+            predicted_return: 0.0006,
+            interval: Interval {
+                level: 0.8,
+                low: 485.0,
+                high: 506.0,
+            },
+            trading_signal: Signal::Hold,
+            confidence: None,
+            as_of: jiff::civil::date(2023, 12, 29),
+            target_date: jiff::civil::date(2024, 1, 2),
+            prediction_time: Timestamp::now(),
+            model: ModelName {
+                name: "model".to_owned(),
+                version: "1".to_owned(),
+                sha256: "aa".to_owned(),
+            },
+        }
+    }
+
+    fn cache(folder: &Path, max_entries: u64, disk: impl Disk) -> PredictionCache {
+        let writer = Writer::start(disk, |_, _| {}).unwrap();
+        let ttl = Duration::from_hours(1);
+        PredictionCache::new(folder.to_owned(), ttl, max_entries, writer, Clock::system())
+    }
+
+    #[tokio::test]
+    async fn equal_requests_at_the_same_time_are_one_computation() {
+        const CALLERS: u32 = 20;
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Arc::new(cache(folder.path(), 10, RealDisk));
+        let (computations, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| {
+                let (cache, computations, asked) =
+                    (cache.clone(), computations.clone(), asked.clone());
+                tokio::spawn(async move {
+                    let computed = async {
+                        computations.fetch_add(1, Ordering::Relaxed);
+                        // Nothing is computed before everybody has asked.
+                        let everybody = asked.acquire_many(CALLERS).await;
+                        everybody.unwrap().forget();
+                        asked.add_permits(CALLERS as usize);
+                        Ok(forecast("NVDA"))
+                    };
+                    asked.add_permits(1);
+                    cache.get(key("NVDA"), computed).await.unwrap().1
+                })
+            })
+            .collect();
+        let mut without_computing = 0;
+        for caller in callers {
+            let hit = tokio::time::timeout(PATIENCE, caller).await.unwrap();
+            without_computing += u32::from(hit.unwrap());
+        }
+        assert_eq!(computations.load(Ordering::Relaxed), 1);
+        assert_eq!(without_computing, CALLERS - 1);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (hits, misses) = (count(&cache.counts().hits), count(&cache.counts().misses));
+        assert_eq!((hits, misses), (u64::from(CALLERS) - 1, 1));
+    }
+
+    /// A disk whose removals wait until the test lets each one go.
+    struct SlowRemoval(Receiver<()>);
+
+    impl Disk for SlowRemoval {
+        fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+            RealDisk.write(path, bytes)
+        }
+
+        fn touch(&self, path: &Path) -> io::Result<()> {
+            RealDisk.touch(path)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            let _ = self.0.recv_timeout(PATIENCE);
+            RealDisk.remove(path)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_comes_back_before_its_file_is_removed_keeps_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (let_go, removals) = channel();
+        let cache = cache(folder.path(), 1, SlowRemoval(removals));
+        let computed = async |symbol: &'static str| {
+            let found = cache.get(key(symbol), async { Ok(forecast(symbol)) }).await;
+            let (_, hit) = found.unwrap();
+            cache.entries.run_pending_tasks().await;
+            !hit
+        };
+        assert!(computed("NVDA").await);
+        let file = key("NVDA").file(folder.path());
+        assert!(cache.writer.flush(PATIENCE) && file.exists());
+        assert!(computed("TSLA").await);
+        assert!(cache.entries.get(&key("NVDA")).await.is_none(), "evicted");
+        assert!(!computed("NVDA").await, "its file is still there");
+        for _ in 0..2 {
+            let_go.send(()).unwrap();
+        }
+        assert!(cache.writer.flush(PATIENCE));
+        assert!(file.exists(), "a restart would have to compute it again");
+        assert!(!key("TSLA").file(folder.path()).exists());
+    }
 
     #[test]
     fn everything_that_a_prediction_depends_on_makes_another_key() {

@@ -85,6 +85,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         resolved = resolve()?;
         settings = Settings::from_resolved(&resolved)?;
     }
+    for leftover in &settled.leftovers {
+        eprintln!("warning: {leftover}");
+    }
     runtime::init()?;
     prepare_folders(&settings);
     let _logs = log::start(&settings.logs, args.log.as_deref());

@@ -118,7 +118,7 @@ impl ModelSlot {
             let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
             let not_yet = || {
                 Problem::new(
-                    Kind::ModelMissing,
+                    Kind::ModelLoading,
                     "the model is being loaded: try again in some seconds",
                 )
             };

@@ -3,6 +3,8 @@
 //! In come windows, out come quantiles. A session computes on one thread of its own
 //! and is used by one request at a time; who finds none free waits.
 
+use std::io;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -23,9 +25,11 @@ pub struct Pool {
 
 /// How many sessions this process may use at once: the cores of its CPU limit (cgroups included).
 pub fn size() -> usize {
-    thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(MAX_SESSIONS)
+    sessions(thread::available_parallelism())
+}
+
+fn sessions(cores: io::Result<NonZeroUsize>) -> usize {
+    cores.map_or(1, usize::from).min(MAX_SESSIONS)
 }
 
 impl Pool {
@@ -89,5 +93,17 @@ impl Pool {
             .unwrap_or_else(PoisonError::into_inner)
             .push(session);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_session_for_each_core_at_least_one_and_not_too_many() {
+        let of = |cores| sessions(Ok(NonZeroUsize::new(cores).unwrap()));
+        assert_eq!([1, 2, 64, 200].map(of), [1, 2, 64, 64]);
+        assert_eq!(sessions(Err(io::ErrorKind::Unsupported.into())), 1);
     }
 }

@@ -24,6 +24,8 @@ pub enum Kind {
     BrokenHistory,
     /// The price history is too short for a forecast.
     ShortHistory,
+    /// The model is being loaded.
+    ModelLoading,
     /// There is no model.
     ModelMissing,
     /// The model was refused.
@@ -77,6 +79,11 @@ impl Kind {
             Self::ShortHistory => (
                 "short-history",
                 "Price history is too short",
+                StatusCode::SERVICE_UNAVAILABLE,
+            ),
+            Self::ModelLoading => (
+                "model-loading",
+                "Model is being loaded",
                 StatusCode::SERVICE_UNAVAILABLE,
             ),
             Self::ModelMissing => ("model-missing", "No model", StatusCode::SERVICE_UNAVAILABLE),

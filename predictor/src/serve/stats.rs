@@ -61,7 +61,7 @@ pub enum Status {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatsProblem {
-    /// `ModelMissing`, `ModelRefused`, `VolumeFull` or `VolumeNotWritable`.
+    /// `ModelLoading`, `ModelMissing`, `ModelRefused`, `VolumeFull` or `VolumeNotWritable`.
     pub r#type: String,
     /// What it means and what to do.
     pub message: String,
@@ -70,7 +70,7 @@ pub struct StatsProblem {
 /// The model's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelStats {
-    /// `Loaded`, `ModelMissing` or `ModelRefused`.
+    /// `Loading`, `Loaded`, `ModelMissing` or `ModelRefused`.
     pub state: String,
     /// Its name.
     pub name: Option<String>,
@@ -162,7 +162,11 @@ pub fn status(service: &Service) -> (Status, Vec<StatsProblem>) {
     if let Err(problem) = service.model.active() {
         status = Status::Unavailable;
         problems.push(StatsProblem {
-            r#type: model_state(&problem).to_owned(),
+            r#type: match problem.kind {
+                Kind::ModelLoading => "ModelLoading",
+                _ => model_state(&problem),
+            }
+            .to_owned(),
             message: problem.detail,
         });
     }
@@ -204,6 +208,7 @@ pub fn collect(service: &Service) -> Stats {
 
 fn model_state(problem: &Problem) -> &'static str {
     match problem.kind {
+        Kind::ModelLoading => "Loading",
         Kind::ModelMissing => "ModelMissing",
         _ => "ModelRefused",
     }

@@ -21,6 +21,8 @@ const QUEUE: usize = 4096;
 pub enum Job {
     /// Replace it atomically.
     Write(PathBuf, Vec<u8>),
+    /// Write it unless it is there.
+    Keep(PathBuf, Vec<u8>),
     /// Note that it was used.
     Touch(PathBuf),
     /// Remove it.
@@ -100,7 +102,10 @@ impl Writer {
 fn work(jobs: &Receiver<Job>, disk: &impl Disk, told: &impl Fn(&Path, io::Result<()>)) {
     while let Ok(job) = jobs.recv() {
         match job {
-            Job::Write(path, bytes) => told(&path, disk.write(&path, &bytes)),
+            Job::Keep(path, _) if path.exists() => {}
+            Job::Write(path, bytes) | Job::Keep(path, bytes) => {
+                told(&path, disk.write(&path, &bytes));
+            }
             // The file may have gone meanwhile, and a time that is not set changes only the order of eviction.
             Job::Touch(path) => drop(disk.touch(&path)),
             Job::Remove(path) => drop(disk.remove(&path)),

@@ -2,6 +2,8 @@
 //!
 //! In come options, out go a request to the storage crate and the guide's summary.
 
+use std::path::Path;
+
 use anyhow::Context;
 use clap::ValueEnum;
 use jiff::Timestamp;
@@ -9,13 +11,14 @@ use serde::Serialize;
 use stockpredictor_storage::archive::category::Category;
 use stockpredictor_storage::archive::header::{Kind, MANUAL, Origin};
 use stockpredictor_storage::backup::{self, DEFAULT_LEVEL, DEFAULT_LOGS_DAYS, Request};
-use stockpredictor_storage::destination::Destination;
+use stockpredictor_storage::destination::{Destination, inside};
 use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::marker::Marker;
 use stockpredictor_storage::restore::AllowSwitched;
 use stockpredictor_storage::retention::Policy;
 use uuid::Uuid;
 
+use super::exit::Usage;
 use super::output::{grouped, human_bytes};
 use super::place::{self, StoreArgs};
 use super::retain::{self, Retention};
@@ -63,7 +66,7 @@ pub struct Args {
     /// Take logs of so many days
     #[arg(long, env = "STOCKPREDICTOR_BACKUP_LOGS_DAYS", value_name = "DAYS", default_value_t = DEFAULT_LOGS_DAYS)]
     logs_days: u32,
-    /// Keep the newest so many backups
+    /// Keep the newest so many backups; those of other parts (--include) are counted by themselves
     #[arg(
         long,
         env = "STOCKPREDICTOR_BACKUP_KEEP_LAST",
@@ -150,12 +153,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let places = if args.destinations.is_empty() {
         vec![place::own_backups(&layout)]
     } else {
-        args.destinations.clone()
+        place::distinct(&args.destinations)
     };
-    let (destinations, unreachable) = reach(args, &places)?;
-    let accepted = accept::accept(&layout, &destinations, &args.accept)?;
+    for place in places.iter().filter(|place| !place.contains("://")) {
+        inside::refuse(&layout, Path::new(place)).map_err(|error| Usage(error.to_string()))?;
+    }
     let now = Timestamp::now();
-    let request = Request {
+    let mut request = Request {
         mode: match args.mode {
             Mode::Full => Kind::Full,
             Mode::Incremental => Kind::Incremental,
@@ -173,10 +177,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         accept_shrink: args.accept_shrink,
         ..Request::new(layout.clone(), origin(args, &marker), now)
     };
+    request
+        .check(places.len())
+        .map_err(|error| Usage(error.to_string()))?;
+    let (destinations, unreachable) = reach(args, &layout, &places);
+    request.unreachable = unreachable;
+    let accepted = accept::accept(&layout, &destinations, &args.accept)?;
     let watch = progress::watch(args.common.output);
-    let mut done = backup::run(&request, &destinations, &*watch)?;
+    let done = backup::run(&request, &destinations, &*watch)?;
     drop(watch);
-    done.destinations.extend(unreachable);
     let retention = retain(args, &request.origin, &destinations, &done, now);
     let report = Report {
         backup: done,
@@ -202,34 +211,21 @@ fn origin(args: &Args, marker: &Marker) -> Origin {
 /// Destinations, and how those fared that aren't there.
 type Reached = (Vec<Box<dyn Destination>>, Vec<backup::DestinationReport>);
 
-/// A destination that isn't there doesn't stop the others, as long as enough are.
-fn reach(args: &Args, places: &[String]) -> anyhow::Result<Reached> {
+/// A destination that isn't there doesn't stop the others; the backup says whether enough are.
+fn reach(args: &Args, layout: &Layout, places: &[String]) -> Reached {
     let mut destinations = Vec::new();
     let mut unreachable = Vec::new();
     for place in places {
-        match args.store.create(place) {
+        match args.store.create(layout, place) {
             Ok(destination) => destinations.push(destination),
             Err(error) => unreachable.push(backup::DestinationReport {
                 destination: without_credentials(place),
                 is_stored: false,
-                error: Some(format!("{error:#}")),
+                error: Some(super::explain(&error)),
             }),
         }
     }
-    if destinations.len() < args.min_successful.max(1) {
-        let reasons: Vec<_> = unreachable
-            .iter()
-            .filter_map(|one| one.error.as_deref())
-            .collect();
-        anyhow::bail!(
-            "only {} of {} destinations can be reached, {} must have the backup: {}",
-            destinations.len(),
-            places.len(),
-            args.min_successful,
-            reasons.join("; ")
-        );
-    }
-    Ok((destinations, unreachable))
+    (destinations, unreachable)
 }
 
 /// What stands before an `@` in an URL may be a secret.
@@ -282,7 +278,7 @@ fn text(report: &Report, layout: &Layout, now: Timestamp) -> String {
     let backup = &report.backup;
     let mut lines = vec!["✅ Backup completed successfully!".to_owned()];
     for one in &backup.destinations {
-        let place = match std::path::Path::new(&one.destination).strip_prefix(layout.root()) {
+        let place = match Path::new(&one.destination).strip_prefix(layout.root()) {
             Ok(inside) => inside.display().to_string(),
             Err(_) => one.destination.clone(),
         };

@@ -4,7 +4,9 @@
 
 use std::process::ExitCode;
 
-/// How a command ended that ran to its end. Usage errors end in the command line's parser, with 2.
+use super::output::visible_lines;
+
+/// How a command ended that ran to its end. Usage errors end in the command line's parser, or as [`Usage`], with 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// Everything that was asked for.
@@ -40,14 +42,62 @@ impl From<Outcome> for ExitCode {
     }
 }
 
+/// The command line is wrong in a way that its parser can't see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// The exit code of a command that ended with an error.
+pub fn code_of(error: &anyhow::Error) -> u8 {
+    if error.is::<Usage>() {
+        2
+    } else {
+        Outcome::Failed.code()
+    }
+}
+
+/// An error with its causes, each once: messages of the storage crate name their cause themselves.
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    // Names and words of an archive must not write on the terminal.
+    visible_lines(&told)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_that_the_message_names_is_told_once() {
+        let denied = || std::io::Error::other("Permission denied");
+        let message = stockpredictor_storage::restore::RestoreError::Use {
+            path: "a\u{1b}[2J".to_owned(),
+            source: denied(),
+        };
+        let error = anyhow::Error::new(message).context("can't restore");
+        assert_eq!(
+            explain(&error),
+            "can't restore: a\\u{1b}[2J: Permission denied"
+        );
+        let error = anyhow::Error::new(denied()).context("outer");
+        assert_eq!(explain(&error), "outer: Permission denied");
+        assert_eq!(code_of(&error), 1);
+        assert_eq!(code_of(&Usage("wrong".to_owned()).into()), 2);
+    }
 
     #[test]
     fn the_codes_are_those_that_scripts_know() {
         use Outcome::{Done, Failed, Hopeless, Warnings};
         let codes = [Done, Failed, Warnings, Hopeless].map(Outcome::code);
         assert_eq!(codes, [0, 1, 3, 4]);
+        assert_eq!(code_of(&anyhow::anyhow!("no")), 1);
+        assert_eq!(code_of(&Usage("what".to_owned()).into()), 2);
     }
 }

@@ -1,5 +1,7 @@
 //! `predictor storage list`: what backups there are, and which of them are good.
 
+use std::cmp::Reverse;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use stockpredictor_storage::archive::header::Kind;
@@ -57,6 +59,9 @@ struct Row {
     is_restorable: bool,
     problems: Vec<String>,
     destination: String,
+    /// The newest first, those of the future last.
+    #[serde(skip)]
+    order: (bool, Reverse<Timestamp>),
 }
 
 impl Row {
@@ -70,10 +75,11 @@ impl Row {
         {
             problems.push(format!("suspect: {}", suspect.reasons.join("; ")));
         }
+        let time = meta.map_or_else(|| record.name.time(), |meta| meta.created_at);
         Self {
             name: record.name.to_string(),
             id: meta.map(|meta| meta.id),
-            time: meta.map_or_else(|| record.name.time(), |meta| meta.created_at),
+            time,
             kind: meta.map(|meta| meta.kind),
             base: record.base().map(|base| base.to_string()),
             bytes: record.size,
@@ -85,6 +91,7 @@ impl Row {
             is_restorable: record.is_restorable(),
             problems,
             destination: destination.to_owned(),
+            order: (record.is_future(), Reverse(time)),
         }
     }
 }
@@ -93,11 +100,11 @@ impl Row {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let layout = args.common.layout();
     settle::first(&layout, AllowSwitched::Yes)?;
-    let places = if args.from.is_empty() {
-        vec![place::own_backups(&layout)]
-    } else {
-        args.from.clone()
-    };
+    let mut places = args.from.clone();
+    places.retain(|place| !place.is_empty());
+    if places.is_empty() {
+        places.push(place::own_backups(&layout));
+    }
     let mut backups = Vec::new();
     for place in &places {
         let destination = args.store.open(place)?;
@@ -105,7 +112,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         let catalog = Catalog::read(destination.as_ref())?;
         backups.extend(catalog.records.iter().map(|record| Row::of(record, &label)));
     }
-    backups.sort_by_key(|row| std::cmp::Reverse(row.time));
+    backups.sort_by_key(|row| row.order);
     let report = Report { backups };
     args.common
         .output

@@ -10,10 +10,11 @@ use anyhow::Context;
 use jiff::tz::TimeZone;
 use stockpredictor_storage::archive::path::RelativePath;
 use stockpredictor_storage::list_files::{self, Listing};
+use stockpredictor_storage::restore::AllowSwitched;
 
-use super::Common;
 use super::exit::Outcome;
 use super::output::grouped;
+use super::{Common, settle};
 
 /// Options of `predictor storage ls`.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +39,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let path = args.path.clone().map(relative).transpose()?.flatten();
     let layout = args.common.layout();
+    settle::first(&layout, AllowSwitched::Yes)?;
     let listing = list_files::list(layout.root(), path.as_ref(), args.limit)?;
     args.common.output.print(&listing, || text(&listing))?;
     Ok(Outcome::Done)

@@ -28,9 +28,10 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use clap::builder::{StringValueParser, TypedValueParser as _};
 use stockpredictor_storage::layout::Layout;
 
-pub use exit::Outcome;
+pub use exit::{Outcome, code_of, explain};
 pub use output::Output;
 
 /// Where the volume is when nobody says otherwise.
@@ -89,7 +90,9 @@ pub fn run(command: &StorageCommand) -> anyhow::Result<Outcome> {
 #[derive(Clone, Debug, clap::Args)]
 struct Common {
     /// The volume's mount point.
-    #[arg(long, env = "STOCKPREDICTOR_ROOT", value_name = "DIR", default_value = DEFAULT_ROOT)]
+    // Reports and settings have it as text, so a path that isn't UTF-8 is refused here as `setup` does.
+    #[arg(long, env = "STOCKPREDICTOR_ROOT", value_name = "DIR", default_value = DEFAULT_ROOT,
+        value_parser = StringValueParser::new().map(PathBuf::from))]
     root: PathBuf,
     /// How to report.
     #[arg(long, value_enum, default_value_t = Output::Text)]

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
+use stockpredictor_storage::text::visible;
 
 /// How a command reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -20,7 +21,7 @@ impl Output {
     /// Writes the report in the wanted form; `text` is called for the first form only.
     pub fn print(self, report: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
         let text = match self {
-            Self::Text => text(),
+            Self::Text => visible_lines(&text()),
             Self::Json => serde_json::to_string_pretty(report)? + "\n",
         };
         let mut out = io::stdout().lock();
@@ -29,6 +30,12 @@ impl Output {
             written => written,
         }
     }
+}
+
+/// Lines that can't write on a terminal beyond themselves, whatever an archive has in its names and words.
+pub fn visible_lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(visible).collect();
+    lines.join("\n")
 }
 
 /// Bytes as `du -h` shows them: `450M`, `5.2M`, `2.1G`; rounded up.

@@ -2,6 +2,7 @@
 //!
 //! In come `DIR|URL` and the options of stores, out come destinations of the storage crate.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -9,6 +10,8 @@ use stockpredictor_storage::destination::Destination;
 use stockpredictor_storage::destination::folder::Folder;
 use stockpredictor_storage::known::{Known, KnownError};
 use stockpredictor_storage::layout::Layout;
+use stockpredictor_storage::marker::Marker;
+use stockpredictor_storage::select::Scope;
 
 use crate::object_store::{ObjectStore, Options};
 
@@ -46,10 +49,10 @@ pub struct StoreArgs {
 
 impl StoreArgs {
     /// A destination that is there, or whose last directory can be made.
-    pub fn create(&self, place: &str) -> anyhow::Result<Box<dyn Destination>> {
+    pub fn create(&self, layout: &Layout, place: &str) -> anyhow::Result<Box<dyn Destination>> {
         match self.store(place)? {
             Some(store) => Ok(store),
-            None => Ok(Box::new(Folder::create(place)?)),
+            None => Ok(Box::new(Folder::create(place)?.beside(layout.root()))),
         }
     }
 
@@ -59,6 +62,17 @@ impl StoreArgs {
             Some(store) => Ok(store),
             None => Ok(Box::new(Folder::open(place)?)),
         }
+    }
+
+    /// Whose backups are chosen from: the predictor's, else this volume's, else any one's.
+    pub fn scope(&self, layout: &Layout) -> anyhow::Result<Scope> {
+        if !self.namespace.is_empty() && !self.predictor.is_empty() {
+            return Ok(Scope::Predictor {
+                namespace: self.namespace.clone(),
+                predictor: self.predictor.clone(),
+            });
+        }
+        Ok(Marker::read(layout)?.map_or(Scope::Any, |marker| Scope::Volume(marker.id)))
     }
 
     fn store(&self, place: &str) -> anyhow::Result<Option<Box<dyn Destination>>> {
@@ -82,6 +96,37 @@ pub fn own_backups(layout: &Layout) -> String {
     let named = std::env::var_os("BACKUP_PATH").filter(|path| !path.is_empty());
     let path = named.map_or_else(|| layout.join("backups"), |path| layout.join(path));
     path.display().to_string()
+}
+
+/// The places without those that are named twice, by whatever path.
+pub fn distinct(places: &[String]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let is_new = |place: &&String| {
+        let identity = if place.contains("://") {
+            PathBuf::from(place.trim_end_matches('/'))
+        } else {
+            // One that isn't there yet has its parent's path.
+            let path = Path::new(place);
+            let missing = || {
+                let parent = path.parent().filter(|path| !path.as_os_str().is_empty());
+                let parent = parent.unwrap_or(Path::new(".")).canonicalize().ok()?;
+                Some(parent.join(path.file_name()?))
+            };
+            path.canonicalize()
+                .ok()
+                .or_else(missing)
+                .unwrap_or_else(|| path.to_owned())
+        };
+        seen.insert(identity)
+    };
+    places.iter().filter(is_new).cloned().collect()
+}
+
+/// Where backups are looked for: what `--from` says, else the volume's own. An empty variable counts as not set.
+pub fn from(given: Option<&String>, layout: &Layout) -> String {
+    given
+        .filter(|place| !place.is_empty())
+        .map_or_else(|| own_backups(layout), Clone::clone)
 }
 
 /// Splits the path of an archive into its folder and its name.
@@ -120,6 +165,26 @@ pub fn threads() -> anyhow::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_that_is_named_twice_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink(&root, root.join("link")).unwrap();
+        let path = |text: &str| root.join(text).display().to_string();
+        let places = [
+            path("new"),
+            path("new/"),
+            path("link/new"),
+            path("other"),
+            "s3://bucket/a".to_owned(),
+            "s3://bucket/a/".to_owned(),
+        ];
+        assert_eq!(
+            distinct(&places),
+            [path("new"), path("other"), "s3://bucket/a".to_owned()]
+        );
+    }
 
     #[test]
     fn a_file_is_split_into_folder_and_name() {

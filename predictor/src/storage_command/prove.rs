@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use stockpredictor_storage::restore::Checker;
 use stockpredictor_storage::verify::Prover;
 
-use super::Outcome;
+use super::{Outcome, explain};
 use crate::model::{CURRENT_FILE, Session, folder};
 
 /// How long the models of a volume may take.
@@ -110,7 +110,7 @@ impl Checker for Child {
 
 /// Tries the models of the volume below `root`.
 pub fn verdict(root: &Path) -> Verdict {
-    prove(root).unwrap_or_else(|error| Verdict::Refuted(format!("{error:#}")))
+    prove(root).unwrap_or_else(|error| Verdict::Refuted(explain(&error)))
 }
 
 fn prove(root: &Path) -> anyhow::Result<Verdict> {

@@ -2,11 +2,13 @@
 //!
 //! In come options, out go calls to the storage crate. Without a terminal nothing is changed unless `--yes` says so.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use jiff::Timestamp;
 use serde::Serialize;
 use stockpredictor_storage::archive::category::Category;
@@ -17,17 +19,18 @@ use stockpredictor_storage::chain::Chain;
 use stockpredictor_storage::decrypt::Identity;
 use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::marker::Marker;
-use stockpredictor_storage::restore::{self, AllowSwitched, NoCheck, Plan, Volume};
+use stockpredictor_storage::restore::{self, Access, AllowSwitched, NoCheck, Plan, Volume};
 use stockpredictor_storage::select::{self, Scope, Wanted};
 use stockpredictor_storage::setup;
 use stockpredictor_storage::snapshot::Snapshot;
 use stockpredictor_storage::verify::Prover;
 use uuid::Uuid;
 
-use super::output::{Output, grouped, human_bytes};
+use super::exit::Usage;
+use super::output::{Output, grouped, human_bytes, visible_lines};
 use super::place::{self, StoreArgs};
 use super::selection::Selection;
-use super::{Common, Outcome, progress, prove, settle};
+use super::{Common, Outcome, ls, progress, prove, settle};
 
 /// Options of `predictor storage restore`.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,8 +50,8 @@ pub struct Args {
     #[arg(value_name = "FILE|NAME|latest", required_unless_present_any = ["at", "commit", "undo"])]
     target: Option<String>,
     /// The newest backup not after this time, such as 2025-08-01T12:00:00Z
-    #[arg(long, value_name = "TIME", conflicts_with = "target")]
-    at: Option<String>,
+    #[arg(long, value_name = "TIME", conflicts_with = "target", value_parser = select::parse_time)]
+    at: Option<Timestamp>,
     /// Keep what the restore with this id put in place, and remove the old state
     #[arg(long, value_name = "ID", conflicts_with_all = ["target", "at", "undo", "to"])]
     commit: Option<Uuid>,
@@ -65,8 +68,13 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
     /// Only this file or directory, relative to the volume's root; may be repeated
-    #[arg(long = "path", value_name = "PATH", requires = "to")]
-    paths: Vec<PathBuf>,
+    #[arg(
+        long = "path",
+        value_name = "PATH",
+        requires = "to",
+        value_parser = OsStringValueParser::new().try_map(path)
+    )]
+    paths: Vec<RelativePath>,
     /// Don't ask
     #[arg(long, short = 'y')]
     yes: bool,
@@ -80,8 +88,8 @@ pub struct Args {
     #[arg(long, value_name = "SHA256")]
     sha256: Option<Digest>,
     /// Whose backups `latest` and --at choose from: a volume's id, or NAMESPACE/PREDICTOR. Without it: this volume's
-    #[arg(long, value_name = "ID")]
-    origin: Option<String>,
+    #[arg(long, value_name = "ID", value_parser = origin)]
+    origin: Option<Scope>,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -117,7 +125,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         return end(args, &layout, id);
     }
     if args.to.is_none() {
-        settle::first(&layout, AllowSwitched::No)?;
+        // A dry run changes nothing, not even what another restore left.
+        let access = if args.dry_run {
+            Access::ReadOnly
+        } else {
+            Access::Write
+        };
+        settle::first_within(&layout, access, AllowSwitched::No)?;
     }
     let chosen = choose(args, &layout)?;
     match &args.to {
@@ -134,11 +148,15 @@ fn end(args: &Args, layout: &Layout, id: Uuid) -> anyhow::Result<Outcome> {
     } else {
         (restore::undo(&volume, id)?, "undone")
     };
-    args.common.output.print(&done, || match done {
-        restore::Outcome::Done => format!("✅ Restore {id} is {told}.\n"),
-        restore::Outcome::NothingToDo => "There is no restore that waits.\n".to_owned(),
+    args.common.output.print(&done, || {
+        let mut lines = vec![match done.outcome {
+            restore::Outcome::Done => format!("✅ Restore {id} is {told}."),
+            restore::Outcome::NothingToDo => "There is no restore that waits.".to_owned(),
+        }];
+        lines.extend(done.leftovers.iter().map(|left| format!("⚠️  {left}")));
+        lines.join("\n") + "\n"
     })?;
-    Ok(Outcome::Done)
+    Ok(Outcome::with_warnings(!done.leftovers.is_empty()))
 }
 
 fn choose(args: &Args, layout: &Layout) -> anyhow::Result<Chosen> {
@@ -147,7 +165,7 @@ fn choose(args: &Args, layout: &Layout) -> anyhow::Result<Chosen> {
         None => Vec::new(),
     };
     let wanted = match (&args.at, &args.target) {
-        (Some(time), _) => Wanted::At(select::parse_time(time)?),
+        (Some(time), _) => Wanted::At(*time),
         (None, Some(target)) => Wanted::parse(target),
         (None, None) => bail!("name a backup: `predictor storage list` shows what there is"),
     };
@@ -167,18 +185,18 @@ fn choose(args: &Args, layout: &Layout) -> anyhow::Result<Chosen> {
             (args.store.open(&folder)?, name, expected, Vec::new())
         }
         wanted => {
-            let from = args
-                .from
-                .clone()
-                .unwrap_or_else(|| place::own_backups(layout));
+            let from = place::from(args.from.as_ref(), layout);
             let destination = args.store.open(&from)?;
             let catalog = Catalog::read(destination.as_ref())?;
-            let scope = scope(args, layout)?;
+            let scope = match &args.origin {
+                Some(origin) => origin.clone(),
+                None => args.store.scope(layout)?,
+            };
             let choice = select::select(
                 &catalog.records,
                 &wanted,
                 &scope,
-                &|meta| known.attest(meta),
+                &|record| known.attest_record(record),
                 args.sha256,
             )?;
             let passed = choice
@@ -208,19 +226,12 @@ fn choose(args: &Args, layout: &Layout) -> anyhow::Result<Chosen> {
     Ok(Chosen { chain, name, notes })
 }
 
-fn scope(args: &Args, layout: &Layout) -> anyhow::Result<Scope> {
-    if let Some(origin) = &args.origin {
-        return Scope::parse(origin).with_context(|| {
-            format!("{origin:?} is no origin: write a volume's id, or NAMESPACE/PREDICTOR")
-        });
-    }
-    if !args.store.namespace.is_empty() && !args.store.predictor.is_empty() {
-        return Ok(Scope::Predictor {
-            namespace: args.store.namespace.clone(),
-            predictor: args.store.predictor.clone(),
-        });
-    }
-    Ok(Marker::read(layout)?.map_or(Scope::Any, |marker| Scope::Volume(marker.id)))
+fn origin(text: &str) -> Result<Scope, String> {
+    Scope::parse(text).ok_or_else(|| "write a volume's id, or NAMESPACE/PREDICTOR".to_owned())
+}
+
+fn path(text: OsString) -> anyhow::Result<RelativePath> {
+    ls::relative(text)?.context("it names the whole volume: leave --path out")
 }
 
 fn only(args: &Args) -> Option<&[Category]> {
@@ -232,14 +243,16 @@ fn to_directory(
     chosen: &Chosen,
     directory: &std::path::Path,
 ) -> anyhow::Result<Outcome> {
-    let paths = args
-        .paths
-        .iter()
-        .map(|path| {
-            use std::os::unix::ffi::OsStrExt;
-            RelativePath::new(path.as_os_str().as_bytes()).map_err(anyhow::Error::from)
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    for path in &args.paths {
+        let part = Category::of_top_level(path.top_level());
+        if !args.only.is_empty() && !part.is_some_and(|part| args.only.contains(&part)) {
+            let text = format!("{path} is in none of the parts that --only names");
+            return Err(Usage(text).into());
+        }
+    }
+    let mut paths = args.paths.clone();
+    paths.sort();
+    paths.dedup();
     let selection = Selection::new(&chosen.chain, paths);
     let mut report = report(args, chosen);
     report.to = Some(directory.to_owned());
@@ -249,14 +262,8 @@ fn to_directory(
         selection.check()?;
     }
     if args.dry_run {
-        selection.entries(&mut |entry| {
-            report.files += u64::from(matches!(
-                entry.content,
-                stockpredictor_storage::archive::manifest::Content::File { .. }
-            ));
-            report.bytes += entry.content.size();
-            Ok(())
-        })?;
+        let unpacked = restore::plan_directory(&selection, directory, only(args))?.unpacked;
+        (report.files, report.bytes) = (unpacked.files, unpacked.bytes);
     } else {
         let watch = progress::watch(args.common.output);
         watch.step(&format!("📂 Unpacking {}", chosen.name));
@@ -307,7 +314,7 @@ fn in_place(args: &Args, layout: &Layout, chosen: &Chosen) -> anyhow::Result<Out
     restore::preflight(layout, &plan)?;
     let is_text = args.common.output == Output::Text;
     if is_text {
-        eprint!("{}", preview(&report, &plan, layout));
+        eprint!("{}", visible_lines(&preview(&report, &plan, layout)));
     }
     if args.dry_run {
         report.plan = Some(plan);
@@ -340,7 +347,9 @@ fn in_place(args: &Args, layout: &Layout, chosen: &Chosen) -> anyhow::Result<Out
     report.restore = Some(done.id);
     (report.files, report.bytes) = (done.extracted.files, done.extracted.bytes);
     report.plan = Some(done.plan);
-    let mut outcome = Outcome::Done;
+    let mut outcome = Outcome::with_warnings(!done.leftovers.is_empty());
+    let leftovers = done.leftovers.iter().map(ToString::to_string);
+    report.notes.extend(leftovers);
     if restores_models(args, &chosen.chain) && has_models(layout) {
         // The data is what the backup had; whether its model works is worth knowing, but no reason to take it back.
         if let Err(reason) = prove::Child.prove(layout.root()) {

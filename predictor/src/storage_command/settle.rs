@@ -5,26 +5,33 @@ use stockpredictor_storage::restore::{self, Access, AllowSwitched, Ending, Journ
 
 /// Looks for a restore that was cut off. A volume that isn't there, or has no marker, has none.
 pub fn first(layout: &Layout, allow: AllowSwitched) -> anyhow::Result<()> {
-    Ok(settled(layout, allow)?)
+    first_within(layout, Access::Write, allow)
 }
 
-/// As [`first`], with the error that says what is in the way.
-pub fn settled(layout: &Layout, allow: AllowSwitched) -> Result<(), JournalError> {
+/// As [`first`], for a command that writes at most as `most` says.
+pub fn first_within(layout: &Layout, most: Access, allow: AllowSwitched) -> anyhow::Result<()> {
+    Ok(settled(layout, most, allow)?)
+}
+
+/// As [`first_within`], with the error that says what is in the way.
+pub fn settled(layout: &Layout, most: Access, allow: AllowSwitched) -> Result<(), JournalError> {
     if !layout.state().is_dir() {
         return Ok(());
     }
-    let may_write = rustix::fs::access(layout.root(), rustix::fs::Access::WRITE_OK).is_ok();
-    let access = if may_write {
-        Access::Write
-    } else {
-        Access::ReadOnly
+    let access = match Access::of(layout) {
+        Access::Write => most,
+        Access::ReadOnly => Access::ReadOnly,
     };
-    if let Some((id, ending)) = restore::settle(layout, access, allow)?.ended {
+    let settled = restore::settle(layout, access, allow)?;
+    if let Some((id, ending)) = settled.ended {
         let how = match ending {
             Ending::Finished => "finished: the backup's state is in place",
             Ending::Undone => "undone: the volume is as it was before",
         };
         eprintln!("Restore {id} had been cut off and was {how}.");
+    }
+    for leftover in &settled.leftovers {
+        eprintln!("notice: {leftover}");
     }
     Ok(())
 }

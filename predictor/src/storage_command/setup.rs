@@ -7,10 +7,12 @@ use std::path::PathBuf;
 
 use include_dir::{Dir, DirEntry, include_dir};
 use serde::Serialize;
+use stockpredictor_storage::restore::AllowSwitched;
 use stockpredictor_storage::{permission, setup as volume};
 
 use super::exit::Outcome;
 use super::output::Output;
+use super::settle;
 use crate::settings::{self, Settings, SetupFlags};
 
 static DEFAULT_MODEL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/default_model");
@@ -66,6 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         samples: gifts(&samples),
         wants_samples: settings.samples,
     };
+    settle::first(&settings.layout, AllowSwitched::Yes)?;
     let done = volume::run(&settings.layout, &request)?;
     let permissions = if args.tree_only {
         // In a pod serve tells whether it may write: its readiness and stats reach the operator.

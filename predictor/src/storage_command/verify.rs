@@ -8,19 +8,20 @@ use serde::Serialize;
 use stockpredictor_storage::archive::digest::Digest;
 use stockpredictor_storage::archive::meta::{Level, Meta};
 use stockpredictor_storage::archive::name::ArchiveName;
-use stockpredictor_storage::catalog::Catalog;
+use stockpredictor_storage::catalog::{Catalog, Record};
 use stockpredictor_storage::decrypt::Identity;
 use stockpredictor_storage::destination::Destination;
 use stockpredictor_storage::known::Known;
+use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::progress::Progress;
 use stockpredictor_storage::restore::AllowSwitched;
-use stockpredictor_storage::select::Wanted;
+use stockpredictor_storage::select::{self, Wanted};
 use stockpredictor_storage::verify::{self, Prover, Request};
 
 use super::list::level_name;
 use super::output::{grouped, human_bytes};
 use super::place::{self, StoreArgs};
-use super::{Common, Outcome, level, progress, prove, settle};
+use super::{Common, Outcome, explain, level, progress, prove, settle};
 
 /// Options of `predictor storage verify`.
 #[derive(Clone, Debug, clap::Args)]
@@ -110,12 +111,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Some(path) => Identity::read_file(path)?,
         None => Vec::new(),
     };
-    let from = args
-        .from
-        .clone()
-        .unwrap_or_else(|| place::own_backups(&layout));
-    let (destination, names) = targets(args, &from)?;
+    let from = place::from(args.from.as_ref(), &layout);
     let known = place::known(&layout)?;
+    let (destination, names) = targets(args, &layout, &from, &known)?;
     let watch = progress::watch(args.common.output);
     let mut archives = Vec::new();
     for name in names {
@@ -126,7 +124,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             known: &known,
             watch: &*watch,
         };
-        archives.push(job.verify(&name)?);
+        archives.push(match job.verify(&name) {
+            // The others are looked at all the same.
+            Err(error) if args.all => job.unseen(name, &error),
+            row => row?,
+        });
     }
     drop(watch);
     let report = Report { archives };
@@ -145,7 +147,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 }
 
 /// The destination, and the names of the archives to look at.
-fn targets(args: &Args, from: &str) -> anyhow::Result<(Box<dyn Destination>, Vec<String>)> {
+fn targets(
+    args: &Args,
+    layout: &Layout,
+    from: &str,
+    known: &Known,
+) -> anyhow::Result<(Box<dyn Destination>, Vec<String>)> {
     let Some(target) = &args.target else {
         let destination = args.store.open(from)?;
         let catalog = Catalog::read(destination.as_ref())?;
@@ -168,18 +175,14 @@ fn targets(args: &Args, from: &str) -> anyhow::Result<(Box<dyn Destination>, Vec
         wanted => {
             let destination = args.store.open(from)?;
             let catalog = Catalog::read(destination.as_ref())?;
-            let is_proven = |meta: &Meta| {
-                meta.verification
-                    .is_some_and(|found| found.level == Level::Proven)
-            };
-            let fits =
-                |meta: Option<&Meta>| wanted == Wanted::Latest || meta.is_some_and(is_proven);
-            let newest = catalog
-                .records
-                .iter()
-                .find(|record| record.size.is_some() && fits(record.meta.as_ref()))
-                .with_context(|| format!("there is no such backup in {}", destination.label()))?;
-            let name = newest.name.to_string();
+            // The one that a restore would take.
+            let attest = |record: &Record| known.attest_record(record);
+            let scope = args.store.scope(layout)?;
+            let choice = select::select(&catalog.records, &wanted, &scope, &attest, args.sha256)?;
+            for (name, reason) in &choice.skipped {
+                eprintln!("{name} was passed over: {reason}");
+            }
+            let name = choice.record.name.to_string();
             Ok((destination, vec![name]))
         }
     }
@@ -195,14 +198,35 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn verify(&self, name: &str) -> anyhow::Result<Row> {
+    fn level(&self, name: &str) -> Level {
         let parsed: Option<ArchiveName> = name.parse().ok();
         let is_sealed = parsed.is_some_and(ArchiveName::is_encrypted) && self.identities.is_empty();
-        let level = match (self.args.level, is_sealed) {
+        match (self.args.level, is_sealed) {
             (Some(wish), _) => wish.into(),
             (None, true) => Level::Stored,
             (None, false) => Level::Readable,
-        };
+        }
+    }
+
+    /// The row of an archive about which nothing could be found out.
+    fn unseen(&self, name: String, error: &anyhow::Error) -> Row {
+        Row {
+            wanted: self.level(&name),
+            name,
+            level: None,
+            is_good: false,
+            is_attested: false,
+            files: 0,
+            bytes: 0,
+            sha256: None,
+            problems: vec![explain(error)],
+            notes: Vec::new(),
+        }
+    }
+
+    fn verify(&self, name: &str) -> anyhow::Result<Row> {
+        let parsed: Option<ArchiveName> = name.parse().ok();
+        let level = self.level(name);
         self.watch.step(&format!("🔍 Verifying {name}"));
         let scratch = match level {
             Level::Proven => Some(self.scratch()?),
@@ -227,7 +251,8 @@ impl Job<'_> {
             && let Err(error) = level::note(self.destination, parsed, &found)
         {
             found.notes.push(format!(
-                "the result can't be noted beside the archive: {error:#}"
+                "the result can't be noted beside the archive: {}",
+                explain(&error)
             ));
         }
         Ok(Row {

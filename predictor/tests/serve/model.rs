@@ -7,8 +7,11 @@ use serde_json::Value;
 use stockpredictor_predictor::model::folder::hex_sha256;
 use stockpredictor_predictor::model::onnx::StringPair;
 
+use stockpredictor_predictor::serve::stats;
+use stockpredictor_predictor::serve::writer::RealDisk;
+
 use super::common::{
-    MODEL, Service, Volume, constant_graph, eventually, plain_scaler, write_model,
+    MODEL, Service, Volume, constant_graph, eventually, in_process, plain_scaler, write_model,
 };
 
 #[test]
@@ -82,6 +85,25 @@ fn without_a_model_the_service_lives_says_so_and_takes_the_model_when_it_comes()
         service.get("/readyz").status == 200
     });
     assert_eq!(service.predict("NVDA")["symbol"], "NVDA");
+}
+
+#[test]
+fn before_the_first_look_the_model_is_being_loaded_and_not_missing() {
+    let volume = Volume::new();
+    let service = in_process(&volume, RealDisk);
+    let stats = serde_json::to_value(stats::collect(&service)).unwrap();
+    assert_eq!(stats["status"], "unavailable", "{stats}");
+    assert_eq!(stats["model"]["state"], "Loading", "{stats}");
+    assert_eq!(stats["problems"][0]["type"], "ModelLoading", "{stats}");
+    let problem = service.model.active().map(drop).unwrap_err();
+    assert!(
+        problem.document().r#type.ends_with(":model-loading"),
+        "{problem:?}"
+    );
+    service.refresh_model();
+    let stats = serde_json::to_value(stats::collect(&service)).unwrap();
+    assert_eq!(stats["model"]["state"], "Loaded", "{stats}");
+    assert_eq!(stats["problems"], Value::Array(vec![]), "{stats}");
 }
 
 /// Serves a volume whose current version is broken and returns the explanation.

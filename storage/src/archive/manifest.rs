@@ -11,8 +11,8 @@ use super::path::{RelativePath, Text};
 
 /// Path of the last entry.
 pub const MANIFEST_PATH: &str = "manifest.jsonl";
-/// Longest line that is read, in bytes: two longest paths in base64, and the numbers.
-pub const MAX_LINE: usize = 16 << 10;
+/// Longest line that is read, in bytes: two longest paths, each byte a control character that takes six, and the numbers.
+pub const MAX_LINE: usize = 64 << 10;
 
 /// A moment to the nanosecond; in files `"SECONDS.NANOSECONDS"` with nine digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +51,8 @@ pub enum Content {
         attributes: Attributes,
         /// Size in bytes.
         size: u64,
+        /// Bytes of it that take room when it is unpacked: without the holes of a sparse file.
+        allocated: u64,
         /// Of its content.
         sha256: Digest,
         /// Where it begins.
@@ -84,6 +86,9 @@ struct Line {
     kind: LineKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
+    /// Only where it is less than the size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    allocated: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mode: Option<Mode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,6 +120,7 @@ impl From<Entry> for Line {
     fn from(Entry { path, content }: Entry) -> Self {
         let attributes = content.attributes().copied();
         let place = content.place();
+        let allocated = Some(content.allocated()).filter(|bytes| *bytes < content.size());
         let (kind, size, sha256, target) = match content {
             Content::File { size, sha256, .. } => (LineKind::File, Some(size), Some(sha256), None),
             Content::Directory { .. } => (LineKind::Directory, None, None, None),
@@ -125,6 +131,7 @@ impl From<Entry> for Line {
             path,
             kind,
             size,
+            allocated,
             mode: attributes.map(|attributes| Mode(attributes.mode)),
             mtime: attributes.map(|attributes| attributes.mtime),
             ctime: attributes.map(|attributes| attributes.ctime),
@@ -165,6 +172,7 @@ impl TryFrom<Line> for Entry {
                     LineKind::File => Content::File {
                         attributes,
                         size: line.size.ok_or(INCOMPLETE)?,
+                        allocated: line.allocated.or(line.size).ok_or(INCOMPLETE)?,
                         sha256: line.sha256.ok_or(INCOMPLETE)?,
                         place,
                     },
@@ -228,6 +236,14 @@ impl Content {
     pub const fn size(&self) -> u64 {
         match self {
             Self::File { size, .. } => *size,
+            _ => 0,
+        }
+    }
+
+    /// Bytes that a file takes when it is unpacked, 0 for everything else.
+    pub const fn allocated(&self) -> u64 {
+        match self {
+            Self::File { allocated, .. } => *allocated,
             _ => 0,
         }
     }
@@ -317,6 +333,14 @@ mod tests {
             Content::File {
                 attributes: attributes(),
                 size: 9,
+                allocated: 9,
+                sha256: Digest::of(b"x"),
+                place,
+            },
+            Content::File {
+                attributes: attributes(),
+                size: 9 << 30,
+                allocated: 4096,
                 sha256: Digest::of(b"x"),
                 place,
             },
@@ -343,6 +367,27 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn the_longest_line_that_is_written_is_read() {
+        let name = "\u{1}".repeat(255);
+        let mut path = [name.as_str(); 16].join("/");
+        path.truncate(crate::archive::path::MAX_PATH - 1);
+        let entry = Entry {
+            path: RelativePath::new(path).unwrap(),
+            content: Content::Symlink {
+                attributes: attributes(),
+                target: Target(vec![1; crate::archive::path::MAX_PATH - 1]),
+                place: Place {
+                    member: u64::MAX,
+                    skip: u32::MAX,
+                },
+            },
+        };
+        let line = serde_json::to_vec(&entry).unwrap();
+        assert!(line.len() < MAX_LINE, "{}", line.len());
+        assert_eq!(serde_json::from_slice::<Entry>(&line).unwrap(), entry);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::category::Category;
 use super::digest::Digest;
 use super::header::{Base, Kind, Origin};
 use super::name::ArchiveName;
+use crate::text;
 
 /// Largest file that is read, in bytes.
 pub const MAX_META: usize = 256 << 10;
@@ -112,10 +113,61 @@ pub struct Verification {
 }
 
 impl Meta {
+    /// Reads the file beside an archive.
+    ///
+    /// Whoever can write to a store can put anything there: control characters, which could write on a person's
+    /// terminal, are escaped, also in the reason of a refusal.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        let read = serde_json::from_slice(bytes);
+        let mut meta: Self = read.map_err(|error| text::visible(&error.to_string()))?;
+        let origin = &mut meta.origin;
+        let reasons = meta
+            .suspect
+            .iter_mut()
+            .flat_map(|suspect| &mut suspect.reasons);
+        [
+            &mut origin.namespace,
+            &mut origin.predictor,
+            &mut origin.backup,
+        ]
+        .into_iter()
+        .chain(&mut meta.key_ids)
+        .chain(reasons)
+        .for_each(|shown| *shown = text::visible(shown));
+        Ok(meta)
+    }
+
     /// Whether the guard's doubt still stands.
     pub fn is_suspect(&self) -> bool {
         self.suspect
             .as_ref()
             .is_some_and(|suspect| !suspect.accepted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::tests::full;
+
+    #[test]
+    fn nothing_in_it_can_write_on_a_terminal() {
+        let mut forged = full(1_754_000_000);
+        forged.origin.predictor = "\u{1b}[2Jnvda".to_owned();
+        forged.key_ids = vec!["\u{9b}1m".to_owned()];
+        forged.suspect = Some(Suspect {
+            reasons: vec!["a\rb\n\u{7}".to_owned()],
+            accepted: false,
+        });
+        let read = Meta::read(&serde_json::to_vec(&forged).unwrap()).unwrap();
+        assert_eq!(read.origin.predictor, "\\u{1b}[2Jnvda");
+        assert_eq!(read.key_ids, ["\\u{9b}1m"]);
+        assert_eq!(read.suspect.unwrap().reasons, ["a\\rb\\n\\u{7}"]);
+        let mut value = serde_json::to_value(full(1_754_000_000)).unwrap();
+        value["kind"] = "\u{1b}[31m".into();
+        let reason = Meta::read(value.to_string().as_bytes()).unwrap_err();
+        assert!(!reason.contains('\u{1b}'), "{reason:?}");
+        let plain = full(1_754_000_000);
+        assert_eq!(Meta::read(&serde_json::to_vec(&plain).unwrap()), Ok(plain));
     }
 }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const PREFIX: &str = "stock_prediction_backup_";
@@ -13,6 +13,8 @@ const PLAIN: &str = ".tar.gz";
 const ENCRYPTED: &str = ".tar.gz.age";
 const META: &str = ".meta.json";
 const TIME: &str = "%Y%m%d_%H%M%S";
+/// How far clocks of several machines may differ.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 
 /// The name of an archive: a second, and whether it is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +51,11 @@ impl ArchiveName {
     /// The moment in the name.
     pub fn time(self) -> Timestamp {
         Timestamp::from_second(self.second).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// Whether its moment is still to come: a wrong clock made it, and it is newer than nothing.
+    pub fn is_future(self, now: Timestamp) -> bool {
+        self.time().duration_since(now) > CLOCK_TOLERANCE
     }
 
     /// Whether the archive is encrypted.

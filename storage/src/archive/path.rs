@@ -14,6 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::text;
+
 /// Longest path, as Linux has it (`PATH_MAX`).
 pub const MAX_PATH: usize = 4096;
 /// Longest component (`NAME_MAX`).
@@ -126,15 +128,7 @@ impl Ord for RelativePath {
 
 impl fmt::Display for RelativePath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Control characters would let a file's name write on a terminal.
-        for character in String::from_utf8_lossy(&self.0).chars() {
-            if character.is_control() {
-                write!(formatter, "{}", character.escape_default())?;
-            } else {
-                write!(formatter, "{character}")?;
-            }
-        }
-        Ok(())
+        formatter.write_str(&text::visible(&String::from_utf8_lossy(&self.0)))
     }
 }
 

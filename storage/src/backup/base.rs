@@ -2,17 +2,18 @@
 //!
 //! In come what the index has and the destinations, out comes a choice with its reason.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 
 use super::Request;
 use crate::archive::category::Category;
-use crate::archive::header::{Kind, Origin};
+use crate::archive::header::Kind;
 use crate::archive::meta::{MAX_META, Meta};
 use crate::archive::name::ArchiveName;
+use crate::catalog::{Catalog, Record};
 use crate::destination::Destination;
-
-/// Most files at a destination that are read to find the last backup.
-const MAX_READ: usize = 50;
+use crate::guard::GUARDED;
 
 /// What an incremental request becomes.
 pub enum Choice {
@@ -38,7 +39,8 @@ pub fn choose(
     key_ids: &[String],
 ) -> Choice {
     let because = |reason: String| Choice::Full(Some(reason));
-    let Some(base) = metas.iter().find(|meta| meta.kind == Kind::Full) else {
+    let is_base = |meta: &&Meta| meta.kind == Kind::Full && !meta.name.is_future(request.now);
+    let Some(base) = metas.iter().find(is_base) else {
         return because("there is no full backup of this origin in backups/.index yet".to_owned());
     };
     if sorted(&base.include) != sorted(&request.include) {
@@ -118,26 +120,45 @@ fn is_doubted(meta: &Meta, destinations: &[Box<dyn Destination>]) -> bool {
     meta.is_suspect() && !each(destinations).any(is_accepted)
 }
 
-/// The newest backup of the origin that isn't doubted. A volume that has lost its index asks the destinations.
-pub fn trusted(
+/// What the guard compares each requested part with: the newest backup of the origin that holds it and isn't doubted.
+/// A volume whose index has none, as one that has lost it, asks the destinations.
+pub fn measures(
+    request: &Request,
     metas: &[Meta],
-    origin: &Origin,
     destinations: &[Box<dyn Destination>],
-) -> Option<Meta> {
-    if !metas.is_empty() {
-        let is_good = |meta: &&Meta| !is_doubted(meta, destinations);
-        return metas.iter().find(is_good).cloned();
-    }
-    let newest = |destination: &dyn Destination| {
-        let items = destination.list().ok()?;
-        let names = items.iter().filter_map(|item| item.name.parse().ok());
-        let mut names: Vec<ArchiveName> = names.collect();
-        names.sort_unstable();
-        let metas = names.into_iter().rev().take(MAX_READ);
-        metas
-            .filter_map(|name| read(destination, name))
-            .find(|meta| meta.origin == *origin && !meta.is_suspect())
+) -> BTreeMap<Category, Meta> {
+    let mut found = BTreeMap::new();
+    let wanted = |found: &BTreeMap<Category, Meta>, meta: &Meta| -> Vec<Category> {
+        let missing = GUARDED
+            .into_iter()
+            .filter(|part| request.include.contains(part) && !found.contains_key(part));
+        missing.filter(|part| meta.include.contains(part)).collect()
     };
-    let found = each(destinations).filter_map(newest);
-    found.max_by_key(|meta| meta.name.time())
+    for meta in metas {
+        let parts = wanted(&found, meta);
+        if parts.is_empty() || meta.name.is_future(request.now) || is_doubted(meta, destinations) {
+            continue;
+        }
+        found.extend(parts.into_iter().map(|part| (part, meta.clone())));
+    }
+    let is_complete = GUARDED
+        .into_iter()
+        .all(|part| !request.include.contains(&part) || found.contains_key(&part));
+    if is_complete {
+        return found;
+    }
+    // A destination that can't be read measures nothing; that it failed is told where the archive goes.
+    let catalogs = each(destinations).filter_map(|destination| Catalog::read(destination).ok());
+    let mut there: Vec<Meta> = catalogs
+        .flat_map(|catalog| catalog.records)
+        .filter(Record::is_restorable)
+        .filter_map(|record| record.meta)
+        .filter(|meta| meta.origin == request.origin)
+        .collect();
+    there.sort_by_key(|meta| std::cmp::Reverse(meta.name));
+    for meta in there {
+        let parts = wanted(&found, &meta);
+        found.extend(parts.into_iter().map(|part| (part, meta.clone())));
+    }
+    found
 }

@@ -2,7 +2,7 @@
 //!
 //! In comes what a run made, out come the bases and their manifests. Files appear whole or not at all.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::report::{BackupError, DestinationReport, Report};
+use crate::archive::category::Category;
 use crate::archive::header::{Kind, Origin};
 use crate::archive::manifest::{Content, Entry, MAX_LINE};
 use crate::archive::member::{HEADER_LENGTH, MemberHeader, Unpacker};
@@ -25,6 +26,8 @@ use crate::layout::Layout;
 const MAX_KNOWN: usize = 10_000;
 /// Most files of the index that are looked at.
 const MAX_FILES: usize = 100_000;
+/// Backups of one origin that are remembered in any case.
+const MAX_KEPT: usize = 50;
 /// How names of manifests end.
 const MANIFEST: &str = ".manifest.gz";
 
@@ -68,6 +71,13 @@ impl Index {
 
     /// The backups of an origin, newest first. A file that can't be read counts as absent.
     pub fn metas(&self, origin: &Origin) -> io::Result<Vec<Meta>> {
+        let mut metas = self.all()?;
+        metas.retain(|meta| meta.origin == *origin);
+        Ok(metas)
+    }
+
+    /// The backups of all origins, newest first.
+    fn all(&self) -> io::Result<Vec<Meta>> {
         let mut metas = Vec::new();
         for found in fs::read_dir(&self.directory)?.take(MAX_FILES) {
             let name = found?.file_name();
@@ -81,7 +91,6 @@ impl Index {
             if read.is_ok()
                 && let Ok(meta) = serde_json::from_slice::<Meta>(&text)
                 && meta.id == id
-                && meta.origin == *origin
             {
                 metas.push(meta);
             }
@@ -102,13 +111,55 @@ impl Index {
 
     /// Keeps a backup, and its manifest if it is a full one.
     pub fn record(&self, meta: &Meta, manifest: Option<&[Arc<[u8]>]>) -> io::Result<()> {
-        self.attest(meta)?;
         if let Some(members) = manifest {
             self.write_manifest(meta.id, members)?;
         }
         let text = serde_json::to_vec(meta).map_err(io::Error::other)?;
         // Last: whoever finds it finds the manifest.
         atomic::write_durable(&self.directory.join(format!("{}.json", meta.id)), &text)
+    }
+
+    /// Removes what no later run needs; only for the holder of the [`lock`](Self::lock). `measures` are the guard's.
+    ///
+    /// Of each origin the newest [`MAX_KEPT`] stay. However old they are, so do the newest full one of the same parts,
+    /// which alone has a manifest, because an incremental backup has no other base, and the guard's measure of each
+    /// part.
+    pub fn prune(&self, measures: &[Uuid], now: Timestamp) -> io::Result<()> {
+        let mut origins: Vec<(Origin, Needed)> = Vec::new();
+        let (mut kept, mut bases) = (HashSet::new(), HashSet::new());
+        let mut gone = Vec::new();
+        for meta in self.all()? {
+            let known = origins
+                .iter()
+                .position(|(origin, _)| *origin == meta.origin);
+            let at = known.unwrap_or_else(|| {
+                origins.push((meta.origin.clone(), Needed::default()));
+                origins.len() - 1
+            });
+            let needed = &mut origins[at].1;
+            let is_base = needed.is_base(&meta, now);
+            if needed.is_kept(&meta, now) || is_base || measures.contains(&meta.id) {
+                kept.insert(meta.id);
+            } else {
+                gone.push(meta.id);
+            }
+            if is_base {
+                bases.insert(meta.id);
+            }
+        }
+        for found in fs::read_dir(&self.directory)?.take(MAX_FILES) {
+            let name = found?.file_name();
+            let stem = name.to_str().and_then(|name| name.strip_suffix(MANIFEST));
+            if let Some(id) = stem.and_then(|stem| stem.parse::<Uuid>().ok())
+                && !bases.contains(&id)
+            {
+                fs::remove_file(self.manifest_path(id))?;
+            }
+        }
+        for id in gone {
+            fs::remove_file(self.directory.join(format!("{id}.json")))?;
+        }
+        Ok(())
     }
 
     fn write_manifest(&self, id: Uuid, members: &[Arc<[u8]>]) -> io::Result<()> {
@@ -136,7 +187,8 @@ impl Index {
         written
     }
 
-    fn attest(&self, meta: &Meta) -> io::Result<()> {
+    /// Writes down what an archive is, so that a restore takes it by itself.
+    pub fn attest(&self, meta: &Meta) -> io::Result<()> {
         let path = self.directory.join("known.jsonl");
         let line = known::Line {
             id: meta.id,
@@ -151,6 +203,39 @@ impl Index {
             known::prune(&path, |line| !oldest.contains(&line.id)).map_err(io::Error::other)?;
         }
         Ok(())
+    }
+}
+
+/// What of one origin's backups is needed, the newest seen first.
+#[derive(Default)]
+struct Needed {
+    count: usize,
+    /// Parts of which there is a base.
+    based: BTreeSet<BTreeSet<Category>>,
+    /// Parts of which there is a measure.
+    measured: BTreeSet<Category>,
+}
+
+impl Needed {
+    fn is_kept(&mut self, meta: &Meta, now: Timestamp) -> bool {
+        // One of the future is newer than nothing, and takes no other's place.
+        if meta.name.is_future(now) {
+            return true;
+        }
+        self.count += 1;
+        let mut is_measure = false;
+        if !meta.is_suspect() {
+            for part in &meta.include {
+                is_measure |= self.measured.insert(*part);
+            }
+        }
+        is_measure || self.count <= MAX_KEPT
+    }
+
+    fn is_base(&mut self, meta: &Meta, now: Timestamp) -> bool {
+        meta.kind == Kind::Full
+            && !meta.name.is_future(now)
+            && self.based.insert(meta.include.iter().copied().collect())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Large files: read in blocks by the coordinator, hashed on the way, packed by whichever thread is free.
 //!
-//! In comes what the plan says, out go blocks; a file that changes meanwhile is stored again as a later entry.
+//! In comes what the plan says, out go blocks; a file that changes meanwhile is stored again as a later entry, and the last one holds.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use crate::archive::digest::Digest;
 use crate::archive::manifest::{Content, Entry, Place};
 use crate::archive::member::TARGET;
 use crate::archive::path::RelativePath;
+use crate::extract::tree::HOLE;
 
 impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
     /// Stores a file in blocks, again as a later entry while it changes.
@@ -36,47 +37,50 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
             }
         }
         let is_log = store.item.category == Category::Logs;
-        let mut best = None;
-        let mut is_settled = false;
-        for attempt in 0..=RETRIES {
+        // tar and the manifest's readers take the last reading of a path, so that one is what the manifest names.
+        let mut last: Option<Reading> = None;
+        let mut was_whole = false;
+        for attempt in 0..=2 * RETRIES {
             let mut large = match self.shared.reader.large(path) {
                 Ok(large) => large,
                 // What was read before is better than nothing.
-                Err(_) if best.is_some() => break,
-                Err(error) => {
-                    self.engine.note(Note::Unstored)?;
-                    return self.unread(store, error);
-                }
+                Err(_) if last.is_some() => break,
+                Err(error) => return self.unread(store, error),
             };
             self.engine.note(Note::Attempt)?;
-            let (sha256, fault) = self.stream(path, &mut large)?;
+            let (sha256, allocated, fault) = self.stream(path, &mut large)?;
             let has_changed = self.shared.reader.has_changed(path, &large);
-            match fault {
-                None => {
-                    let entry = large_entry(path, &large, sha256);
-                    best = Some((entry, attempt, large.status.size));
-                    is_settled = is_log || !has_changed;
-                }
-                Some(Fault::Short) => {}
-                Some(Fault::Unread(error)) if best.is_none() => {
-                    self.engine.note(Note::Unstored)?;
-                    return self.unread(store, error);
-                }
-                Some(Fault::Unread(_)) => break,
-            }
-            if is_settled {
+            let is_settled = fault.is_none() && (is_log || !has_changed);
+            // A disk that fails again and again is not read for ever.
+            let is_hopeless = matches!(fault, Some(Fault::Unread(_))) && !was_whole;
+            // After as many attempts as any live file gets, a reading that is whole is enough.
+            let is_enough = fault.is_none() && attempt >= RETRIES;
+            was_whole |= fault.is_none();
+            last = Some(Reading {
+                entry: large_entry(path, &large, sha256, allocated),
+                attempt,
+                size: large.status.size,
+                is_settled,
+                fault,
+            });
+            if is_settled || is_hopeless || is_enough {
                 break;
             }
         }
-        if !is_settled {
-            self.warn(Warning::live(path));
-        }
-        let Some((entry, attempt, size)) = best else {
-            return self.engine.note(Note::Unstored);
+        let Some(last) = last else {
+            return Ok(());
         };
-        self.outcome.tally.add(self.shared.volume, path, size);
+        match &last.fault {
+            None if last.is_settled => {}
+            None => self.warn(Warning::live(path)),
+            Some(Fault::Unread(Unread::Refused(source))) => {
+                self.warn(Warning::salvaged(path, source));
+            }
+            Some(_) => self.warn(Warning::shortened(path)),
+        }
+        self.outcome.tally.add(self.shared.volume, path, last.size);
         self.shared.progress.advance(1, 0);
-        self.engine.note(Note::Stored(entry, attempt))
+        self.engine.note(Note::Stored(last.entry, last.attempt))
     }
 
     fn unread(&mut self, store: &Store, error: Unread) -> Result<(), Failed> {
@@ -95,11 +99,13 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
     }
 
     /// Hands in a file's header and data. Whatever happens, the entry has the length that its header says.
+    ///
+    /// Gives the hash, and the bytes that aren't in blocks of zeros.
     fn stream(
         &mut self,
         path: &RelativePath,
         large: &mut Large,
-    ) -> Result<(Digest, Option<Fault>), Failed> {
+    ) -> Result<(Digest, u64, Option<Fault>), Failed> {
         let size = large.status.size;
         let mut hasher = Sha256::new();
         let mut fault = None;
@@ -115,6 +121,7 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
         .write(&mut raw);
         let mut offset = 0;
         let mut continues = false;
+        let mut allocated = 0;
         loop {
             let room = (TARGET - raw.len().min(TARGET / 2)) as u64;
             let length = room.min(size - offset);
@@ -134,6 +141,7 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
                     }
                 }
                 hasher.update(&raw[start..]);
+                allocated += filled(&raw[start..], offset);
                 if offset + length == size {
                     pad(&mut raw, size);
                 }
@@ -146,7 +154,7 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
             offset += length;
             continues = true;
             if offset == size {
-                return Ok((Digest::finish(hasher), fault));
+                return Ok((Digest::finish(hasher), allocated, fault));
             }
         }
     }
@@ -177,7 +185,17 @@ impl<'scope, 'a: 'scope> Coordinator<'_, 'scope, 'a> {
     }
 }
 
-/// Why an attempt to store a large file failed.
+/// One attempt to store a large file.
+struct Reading {
+    entry: Entry,
+    attempt: usize,
+    size: u64,
+    /// Whether the file stayed as it was meanwhile.
+    is_settled: bool,
+    fault: Option<Fault>,
+}
+
+/// Why an attempt to store a large file failed; the rest of its entry is zeros.
 enum Fault {
     /// It became shorter.
     Short,
@@ -185,12 +203,22 @@ enum Fault {
     Unread(Unread),
 }
 
-fn large_entry(path: &RelativePath, large: &Large, sha256: Digest) -> Entry {
+/// Bytes of the blocks of data at `offset` that aren't zeros; a block that is only touched counts whole.
+fn filled(data: &[u8], offset: u64) -> u64 {
+    let first = HOLE - (offset % HOLE as u64) as usize;
+    let (start, rest) = data.split_at(first.min(data.len()));
+    let is_filled = |block: &&[u8]| block.iter().any(|byte| *byte != 0);
+    let blocks = std::iter::once(start).chain(rest.chunks(HOLE));
+    blocks.filter(is_filled).count() as u64 * HOLE as u64
+}
+
+fn large_entry(path: &RelativePath, large: &Large, sha256: Digest, allocated: u64) -> Entry {
     Entry {
         path: path.clone(),
         content: Content::File {
             attributes: settled(large.status.attributes),
             size: large.status.size,
+            allocated: allocated.min(large.status.size),
             sha256,
             place: Place { member: 0, skip: 0 },
         },

@@ -18,10 +18,11 @@ mod tee;
 mod work;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, Scope};
 
 use tar::EntryType;
@@ -54,6 +55,7 @@ use crate::encrypt::{Encrypted, Recipients};
 use crate::guard;
 use crate::lock::{Mode as LockMode, VolumeLock};
 use crate::progress::Progress;
+use crate::restore::{self, Access, AllowSwitched};
 use crate::walk::{Found, Walk};
 
 /// Makes a backup. It ends in `backups/backup_schedule.log`, whatever becomes of it.
@@ -74,9 +76,19 @@ fn run_hooked(
     progress: &dyn Progress,
     hook: Option<&Hook<'_>>,
 ) -> Result<Report, BackupError> {
-    request.check(destinations.len())?;
+    request.check(destinations.len() + request.unreachable.len())?;
     let recipients = Recipients::parse(&request.recipients)?;
-    let mut result = locked(request, destinations, progress, hook, recipients);
+    let mut result = if destinations.len() < request.min_successful {
+        Err(Tee::none(destinations, request.min_successful).error())
+    } else {
+        locked(request, destinations, progress, hook, recipients)
+    };
+    // They count for the log and the report as those do that failed later.
+    if let Ok(Report { destinations, .. }) | Err(BackupError::Destinations { destinations, .. }) =
+        &mut result
+    {
+        destinations.extend(request.unreachable.iter().cloned());
+    }
     if let Err(error) = index::log(&request.layout, request.now, &result)
         && let Ok(report) = &mut result
     {
@@ -101,7 +113,13 @@ fn locked(
         path: path.display().to_string(),
         source,
     };
-    let _shared = VolumeLock::take(&request.layout.lock(), LockMode::Shared, request.patience)?;
+    // A volume that a restore has left between two states must not get into an archive.
+    let (_shared, _) = restore::enter(
+        &request.layout,
+        Access::of(&request.layout),
+        AllowSwitched::No,
+        request.patience,
+    )?;
     let index =
         Index::open(&request.layout).map_err(|source| volume(&request.layout.index(), source))?;
     let _alone = VolumeLock::take(&index.lock(), LockMode::Exclusive, request.patience)?;
@@ -318,10 +336,8 @@ impl Run<'_> {
             skipped,
         } = archive;
         let outcome = written.outcome;
-        let previous = base::trusted(&self.metas, &self.request.origin, self.destinations);
-        let reasons = previous
-            .map(|previous| guard::reasons(&previous, &self.request.include, &outcome.tally))
-            .unwrap_or_default();
+        let measures = base::measures(self.request, &self.metas, self.destinations);
+        let reasons = guard::reasons(&measures, &outcome.tally);
         let meta = Meta {
             format: header::FORMAT,
             id,
@@ -346,20 +362,23 @@ impl Run<'_> {
         };
         let text = serde_json::to_vec_pretty(&meta)
             .map_err(|error| BackupError::Internal(error.to_string()))?;
+        let mut warnings = outcome.warnings;
+        // Before the archive has its name: a run that is killed leaves none that nobody knows.
+        if let Err(error) = self.index.attest(&meta) {
+            warnings.push(Warning {
+                path: "backups/.index/known.jsonl".to_owned(),
+                message: format!(
+                    "it can't be written ({error}), so `restore latest` passes this backup over; restore it as {name}, or with --sha256 {}: check the volume's space, then make another backup",
+                    meta.sha256
+                ),
+            });
+        }
         let fates = written.tee.finish(&text);
         let destinations = fates.reports();
         let stored = destinations.iter().filter(|one| one.is_stored).count();
-        let mut warnings = outcome.warnings;
         if stored > 0 {
             let manifest = base.is_none().then_some(&written.manifest[..]);
-            if let Err(error) = self.index.record(&meta, manifest) {
-                warnings.push(Warning {
-                    path: "backups/.index".to_owned(),
-                    message: format!(
-                        "it can't be written ({error}), so the next incremental backup will be a full one: check the volume's space"
-                    ),
-                });
-            }
+            warnings.extend(self.remember(&meta, manifest, &measures));
         }
         if stored < self.request.min_successful {
             return Err(fates.error());
@@ -385,6 +404,31 @@ impl Run<'_> {
             },
             warnings,
             skipped,
+        })
+    }
+
+    /// Keeps what the next run needs, and nothing else.
+    fn remember(
+        &self,
+        meta: &Meta,
+        manifest: Option<&[Arc<[u8]>]>,
+        measures: &BTreeMap<Category, Meta>,
+    ) -> Option<Warning> {
+        let failed = |message| Warning {
+            path: "backups/.index".to_owned(),
+            message,
+        };
+        if let Err(error) = self.index.record(meta, manifest) {
+            return Some(failed(format!(
+                "it can't be written ({error}), so the next incremental backup will be a full one: check the volume's space"
+            )));
+        }
+        let measures: Vec<Uuid> = measures.values().map(|meta| meta.id).collect();
+        let pruned = self.index.prune(&measures, self.request.now);
+        pruned.err().map(|error| {
+            failed(format!(
+                "what no backup needs any more can't be removed from it ({error}): check the owner (1001) of its files"
+            ))
         })
     }
 }

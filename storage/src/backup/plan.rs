@@ -22,8 +22,8 @@ pub enum Plan {
     Keep {
         /// Where.
         path: RelativePath,
-        /// Size and hash of a file.
-        file: Option<(u64, Digest)>,
+        /// What.
+        content: Content,
     },
     /// It is stored.
     Store(Store),
@@ -72,9 +72,9 @@ impl<E, W: Iterator<Item = Found>, B: Iterator<Item = Result<Entry, E>>> Merge<W
             .as_ref()
             .is_some_and(|unreadable| entry.path.is_within(unreadable.as_bytes()));
         match entry.content {
-            Content::File { size, sha256, .. } if unknown => Some(Plan::Keep {
+            Content::File { .. } if unknown => Some(Plan::Keep {
                 path: entry.path,
-                file: Some((size, sha256)),
+                content: entry.content,
             }),
             _ if unknown => None,
             _ => Some(Plan::Delete(entry.path)),
@@ -137,12 +137,8 @@ impl<E, W: Iterator<Item = Found>, B: Iterator<Item = Result<Entry, E>>> Merge<W
     }
 
     fn compare(&self, item: Item, before: Option<Entry>) -> Option<Plan> {
-        if self.is_old_log(&item) {
-            // Not gone, so the base's stays.
-            return before.map(|entry| Plan::Keep {
-                path: entry.path,
-                file: file_of(&entry.content),
-            });
+        if before.is_none() && self.is_old_log(&item) {
+            return None;
         }
         if matches!(item.kind, ItemKind::Special(_)) {
             return Some(Plan::Skip(item, before.is_some()));
@@ -157,7 +153,7 @@ impl<E, W: Iterator<Item = Found>, B: Iterator<Item = Result<Entry, E>>> Merge<W
         match difference(&item, &before.content) {
             Difference::None => Some(Plan::Keep {
                 path: item.path,
-                file: file_of(&before.content),
+                content: before.content,
             }),
             Difference::Inode(digest) => Some(Plan::Store(Store {
                 item,
@@ -187,13 +183,6 @@ impl<E, W: Iterator<Item = Found>, B: Iterator<Item = Result<Entry, E>>> Iterato
                 Err(error) => return Some(Err(error)),
             }
         }
-    }
-}
-
-fn file_of(content: &Content) -> Option<(u64, Digest)> {
-    match content {
-        Content::File { size, sha256, .. } => Some((*size, *sha256)),
-        _ => None,
     }
 }
 
@@ -283,6 +272,7 @@ mod tests {
             kind,
             attributes,
             size,
+            content: None,
         }
     }
 
@@ -292,6 +282,7 @@ mod tests {
             ItemKind::File => Content::File {
                 attributes,
                 size: item.size,
+                allocated: item.size,
                 sha256: Digest::of(b"base"),
                 place,
             },
@@ -418,14 +409,17 @@ mod tests {
             attributes(0o644, 1, 2, 3),
             0,
         );
+        let grown = item("logs/c", ItemKind::File, attributes(0o644, 1, 2, 3), 10);
         let walk = vec![
             Found::Item(pipe.clone()),
             Found::Item(file("logs/a")),
             Found::Item(file("logs/b")),
+            Found::Item(grown),
         ];
-        let base = vec![entry(&file("config/p")), entry(&file("logs/b"))];
-        let found = plans(walk, base, Some(time(2)));
-        assert_eq!(found, ["skip config/p true", "keep logs/b"]);
+        let base = ["config/p", "logs/b", "logs/c"].map(|text| entry(&file(text)));
+        let found = plans(walk, base.to_vec(), Some(time(2)));
+        let expected = ["skip config/p true", "keep logs/b", "store logs/c"];
+        assert_eq!(found, expected);
     }
 
     fn trees() -> impl Strategy<Value = BTreeMap<RelativePath, Item>> {

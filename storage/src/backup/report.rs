@@ -12,8 +12,10 @@ use crate::archive::header::{Base, Kind};
 use crate::archive::meta::Total;
 use crate::archive::name::ArchiveName;
 use crate::archive::path::RelativePath;
+use crate::destination::is_full;
 use crate::encrypt::RecipientError;
 use crate::lock::LockError;
+use crate::restore::JournalError;
 
 /// Something that a person should know; the backup is good without it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -35,6 +37,18 @@ impl Warning {
 
     pub(super) fn live(path: &RelativePath) -> Self {
         let message = "it changed whenever it was read; the backup has its last reading, which may be half written: make another backup when it rests";
+        Self::new(path, message)
+    }
+
+    pub(super) fn shortened(path: &RelativePath) -> Self {
+        let message = "it became shorter whenever it was read; the backup has zeros for what vanished: make another backup when it rests";
+        Self::new(path, message)
+    }
+
+    pub(super) fn salvaged(path: &RelativePath, source: &io::Error) -> Self {
+        let message = format!(
+            "it can't be read to its end: {source}: the backup has zeros from there on: check the disk, then make another backup"
+        );
         Self::new(path, message)
     }
 
@@ -113,8 +127,11 @@ pub enum BackupError {
     /// Another command is at work.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A restore isn't done.
+    #[error(transparent)]
+    Journal(JournalError),
     /// A directory of the volume can't be used.
-    #[error("{path}: {source}: check that the volume is mounted and belongs to user 1001")]
+    #[error("{path}: {source}: {}", volume_fix(.source))]
     Volume {
         /// Which one.
         path: String,
@@ -146,6 +163,23 @@ pub enum BackupError {
     /// The program failed.
     #[error("the archive can't be written: {0}: this is a defect, please report it")]
     Internal(String),
+}
+
+impl From<JournalError> for BackupError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Lock(error) => Self::Lock(error),
+            error => Self::Journal(error),
+        }
+    }
+}
+
+fn volume_fix(source: &io::Error) -> &'static str {
+    if is_full(source) {
+        "free space with `predictor storage cleanup`, keep fewer backups on the volume, or grow it"
+    } else {
+        "check that the volume is mounted and belongs to user 1001"
+    }
 }
 
 fn failures(destinations: &[DestinationReport]) -> String {

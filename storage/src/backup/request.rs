@@ -6,10 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::engine::MAX_THREADS;
-use super::report::BackupError;
+use super::report::{BackupError, DestinationReport};
 use crate::archive::category::Category;
 use crate::archive::header::{Kind, Origin};
 use crate::archive::manifest::Time;
+use crate::encrypt::Recipients;
 use crate::layout::Layout;
 
 /// Deflate's level when nobody asks for another.
@@ -45,6 +46,8 @@ pub struct Request {
     pub recipients: Vec<String>,
     /// So many destinations must take the archive.
     pub min_successful: usize,
+    /// Destinations that were asked for and aren't there: they are told with the others.
+    pub unreachable: Vec<DestinationReport>,
     /// The time of the backup.
     pub now: Timestamp,
     /// Whether a loss of data since the last backup was intended.
@@ -69,6 +72,7 @@ impl Request {
             threads: 0,
             recipients: Vec::new(),
             min_successful: 1,
+            unreachable: Vec::new(),
             now,
             accept_shrink: false,
             generator: concat!("stockpredictor ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -76,8 +80,8 @@ impl Request {
         }
     }
 
-    /// Refuses what makes no sense.
-    pub(super) fn check(&self, destinations: usize) -> Result<(), BackupError> {
+    /// Refuses what makes no sense with so many destinations.
+    pub fn check(&self, destinations: usize) -> Result<(), BackupError> {
         let fault = if !(1..=12).contains(&self.level) {
             format!("the compression level is {}: write 1 to 12", self.level)
         } else if self.include.is_empty() {
@@ -90,6 +94,7 @@ impl Request {
                 self.min_successful
             )
         } else {
+            Recipients::parse(&self.recipients)?;
             return Ok(());
         };
         Err(BackupError::Request(fault))

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use super::engine::{Engine, Failed};
-use super::models::{Group, is_models_own, version_folder};
+use super::models::{Group, Member, own_name, version_folder};
 use super::plan::{Plan, Store};
 use super::report::Warning;
 use super::work::{Job, Outcome, Shared, Step, Worker};
 use super::writer::Note;
 use crate::archive::category::Category;
 use crate::archive::header::HEADER_PATH;
-use crate::archive::manifest::MANIFEST_PATH;
+use crate::archive::manifest::{Content, MANIFEST_PATH};
 use crate::archive::member::TARGET;
 use crate::archive::path::RelativePath;
 use crate::walk::{Found, ItemKind};
@@ -68,12 +68,16 @@ impl<'e, 'scope, 'a: 'scope> Coordinator<'e, 'scope, 'a> {
     /// Does what a plan says.
     pub fn plan(&mut self, plan: Plan) -> Result<(), Failed> {
         match plan {
-            Plan::Keep { path, file } => {
+            Plan::Keep { path, content } => {
                 self.arrive(&path)?;
-                if let Some((size, digest)) = file {
+                if let Content::File { size, .. } = content {
                     self.keep(&path, size);
-                    if let Some(group) = &mut self.group {
-                        group.kept.insert(path, digest);
+                    if let Some(group) = &mut self.group
+                        && let Some(name) = own_name(&path, &group.folder)
+                    {
+                        group
+                            .kept
+                            .extend(Member::of(&content).map(|kept| (name, kept)));
                     }
                 }
                 Ok(())
@@ -142,7 +146,7 @@ impl<'e, 'scope, 'a: 'scope> Coordinator<'e, 'scope, 'a> {
             self.close_group()?;
             if let Some(folder) = folder {
                 self.flush()?;
-                self.engine.note(Note::Withhold)?;
+                self.engine.note(Note::Withhold(folder.clone()))?;
                 self.group = Some(Group::new(folder));
             }
         }
@@ -160,10 +164,10 @@ impl<'e, 'scope, 'a: 'scope> Coordinator<'e, 'scope, 'a> {
         }
         if let Some(group) = &mut self.group
             && item.kind == ItemKind::File
-            && is_models_own(&item.path, &group.folder)
+            && let Some(name) = own_name(&item.path, &group.folder)
         {
             if let Some(digest) = store.unless {
-                group.kept.insert(item.path.clone(), digest);
+                group.kept.insert(name, Member::kept(digest, item));
             }
             group.stored.push(store.clone());
         }

@@ -73,10 +73,7 @@ impl Tee {
         let first = ArchiveName::at(now, encrypted);
         let mut name = first;
         for _ in 0..MAX_NAMES {
-            let fates = Fates {
-                least,
-                reports: Arc::new(Mutex::new(unstored(destinations))),
-            };
+            let fates = Self::none(destinations, least);
             if let Some(uploads) = claim_all(destinations, name, &fates) {
                 let tee = Self {
                     uploads,
@@ -93,6 +90,14 @@ impl Tee {
             name = name.next();
         }
         Err(BackupError::Names { first })
+    }
+
+    /// How destinations fare that are too few to begin.
+    pub fn none(destinations: &[Box<dyn Destination>], least: usize) -> Fates {
+        Fates {
+            least,
+            reports: Arc::new(Mutex::new(unstored(destinations))),
+        }
     }
 
     fn alive(&self) -> usize {

@@ -614,6 +614,293 @@ fn a_model_that_is_switched_while_it_is_read_is_stored_whole() {
     }
 }
 
+/// A version folder whose files match, with so many other files on both sides of them.
+fn install_beside(bench: &Bench, others: usize) {
+    let (model, scaler) = (vec![7; 100], vec![8; 10]);
+    let hashes = serde_json::json!({"sha256": {
+        "model.onnx": Digest::of(&model).to_string(), "scaler.json": Digest::of(&scaler).to_string()}});
+    bench.write("ml_models/m/1/model.onnx", model);
+    bench.write("ml_models/m/1/model_config.json", hashes.to_string());
+    bench.write("ml_models/m/1/scaler.json", scaler);
+    for index in 0..others {
+        bench.write(&format!("ml_models/m/1/checkpoints/{index}"), "x");
+        bench.write(&format!("ml_models/m/1/runs/{index}"), "x");
+    }
+}
+
+#[test]
+fn a_model_among_thousands_of_files_is_stored_once_and_in_order() {
+    for threads in [1, 3] {
+        let mut bench = Bench::new();
+        bench.request.threads = threads;
+        install_beside(&bench, 1100);
+        let report = bench.run();
+        assert_eq!(report.warnings, []);
+        // The manifest's order is checked where it is read.
+        assert_eq!(bench.manifest(&report).len(), 2208);
+        assert_eq!(report.files, 2203);
+    }
+}
+
+#[test]
+fn a_model_that_does_not_match_among_thousands_of_files_is_told_and_breaks_nothing() {
+    let mut bench = Bench::new();
+    bench.request.threads = 1;
+    install_beside(&bench, 1100);
+    let scaler = bench.write("ml_models/m/1/scaler.json", "another");
+    let disturb = |path: &RelativePath| {
+        if path.name() == b"scaler.json" {
+            fs::write(&scaler, Uuid::new_v4().to_string()).unwrap();
+        }
+    };
+    let report = bench.run_with(Some(&disturb));
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|warning| warning.message.contains("install the model again")),
+        "{:?}",
+        report.warnings
+    );
+    assert_eq!(bench.manifest(&report).len(), 2208);
+}
+
+#[test]
+fn a_model_that_rests_and_does_not_match_is_stored_once() {
+    let mut bench = Bench::new();
+    install_beside(&bench, 0);
+    let noise: Vec<u8> = (0..1 << 20)
+        .flat_map(|_| Uuid::new_v4().into_bytes()[..1].to_vec())
+        .collect();
+    bench.write("ml_models/m/1/model.onnx", &noise);
+    let report = bench.run();
+    assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
+    assert!(
+        report.archive_bytes < 3 << 19,
+        "{} bytes of an archive for {} of a model",
+        report.archive_bytes,
+        noise.len()
+    );
+}
+
+#[test]
+fn a_log_that_changed_and_grew_old_is_stored() {
+    let mut bench = Bench::new();
+    let log = bench.write("logs/api.log", "first");
+    bench.run();
+    fs::write(&log, "first and second").unwrap();
+    let file = File::options().write(true).open(&log).unwrap();
+    let old = SystemTime::now() - Duration::from_hours(24 * 8);
+    file.set_modified(old).unwrap();
+    bench.request.mode = Kind::Incremental;
+    let report = bench.run();
+    assert_eq!(report.kind, Kind::Incremental);
+    assert_eq!(bench.content(&report, "logs/api.log"), b"first and second");
+}
+
+fn journal(bench: &Bench, state: &str, one_shot: bool, items: &str) -> Uuid {
+    let id = Uuid::new_v4();
+    let text = format!(
+        r#"{{"format":1,"id":"{id}","backup":"{id}","startedAt":"2025-08-01T00:00:00Z","oneShot":{one_shot},"state":"{state}","items":[{items}]}}"#
+    );
+    bench.write(".stockpredictor/restore.json", text);
+    id
+}
+
+#[test]
+fn a_volume_between_two_states_is_never_archived() {
+    let mut bench = Bench::new();
+    bench.write("config/a", "old");
+    journal(&bench, "switched", false, "");
+    let error = run(&bench.request, &bench.destinations(), &Silent).unwrap_err();
+    assert!(matches!(error, BackupError::Journal(_)), "{error}");
+    // One that was cut off while names changed is finished first.
+    let items = ["config", "scalers"]
+        .map(|name| format!(r#"{{"name":"{name}","hadOld":true,"hasNew":true}}"#));
+    let id = journal(&bench, "switching", true, &items.join(","));
+    bench.write(&format!(".restore-{id}/old/config/a"), "old");
+    bench.write(&format!(".restore-{id}/new/scalers/b"), "new");
+    bench.write("config/a", "new");
+    bench.write("scalers/b", "old");
+    let report = bench.run();
+    assert_eq!(bench.content(&report, "config/a"), b"new");
+    assert_eq!(bench.content(&report, "scalers/b"), b"new");
+}
+
+#[test]
+fn a_version_that_is_put_meanwhile_is_not_named_without_being_there() {
+    for threads in [1, 3] {
+        let mut bench = Bench::new();
+        bench.request.threads = threads;
+        bench.write("ml_models/m/1/model.onnx", "1");
+        bench.write("ml_models/m/current", "1\n");
+        let root = bench.root.path().to_owned();
+        let put = |path: &RelativePath| {
+            if path.name() == b"model.onnx" {
+                fs::create_dir_all(root.join("ml_models/m/2")).unwrap();
+                fs::write(root.join("ml_models/m/2/model.onnx"), "2").unwrap();
+                fs::write(root.join("ml_models/m/.current.partial"), "2\n").unwrap();
+                let current = root.join("ml_models/m/current");
+                fs::rename(root.join("ml_models/m/.current.partial"), current).unwrap();
+            }
+        };
+        let report = bench.run_with(Some(&put));
+        let current = bench.content(&report, "ml_models/m/current");
+        assert_eq!(current, b"1\n", "{threads} threads");
+        assert!(!bench.paths(&report).contains(&"ml_models/m/2".to_owned()));
+        bench.request.mode = Kind::Incremental;
+        let report = bench.run();
+        assert_eq!(bench.content(&report, "ml_models/m/current"), b"2\n");
+        assert!(
+            bench
+                .paths(&report)
+                .contains(&"ml_models/m/2/model.onnx".to_owned())
+        );
+        let again = bench.run();
+        assert_eq!(again.kind, Kind::Incremental);
+    }
+}
+
+#[test]
+fn a_backup_of_one_part_blinds_the_guard_for_no_other() {
+    for without_index in [false, true] {
+        let mut bench = Bench::new();
+        bench.write("ml_models/a/1/model.onnx", "a");
+        bench.write("config/x", "x");
+        bench.run();
+        bench.request.include = vec![Category::Config];
+        assert_eq!(bench.run().suspect, Vec::<String>::new());
+        bench.request.include = Category::ALL.to_vec();
+        fs::remove_dir_all(bench.root.path().join("ml_models/a")).unwrap();
+        if without_index {
+            fs::remove_dir_all(bench.root.path().join("backups/.index")).unwrap();
+        }
+        let suspect = bench.run().suspect;
+        assert!(
+            suspect.iter().any(|reason| reason.contains("models")),
+            "{suspect:?}"
+        );
+    }
+}
+
+#[test]
+fn one_backup_of_the_future_is_neither_base_nor_measure() {
+    let mut bench = Bench::new();
+    bench.write("config/a", "a");
+    bench.write("config/b", "b");
+    let now = bench.request.now;
+    bench.request.now = Timestamp::from_second(now.as_second() + 900 * DAY).unwrap();
+    let future = bench.run();
+    bench.request.now = now;
+    bench.write("config/c", "c");
+    let full = bench.run();
+    bench.request.mode = Kind::Incremental;
+    let incremental = bench.run();
+    assert_eq!(incremental.base.map(|base| base.id), Some(full.id));
+    let catalog = crate::catalog::Catalog::read(&*bench.destinations()[0]).unwrap();
+    assert!(catalog.find(future.name).unwrap().is_future());
+    assert!(!catalog.find(full.name).unwrap().is_future());
+}
+
+#[test]
+fn the_index_keeps_what_later_runs_need_and_no_more() {
+    let mut bench = Bench::new();
+    bench.write("ml_models/a/1/model.onnx", "a");
+    bench.write("config/a", "a");
+    let first = bench.run();
+    bench.request.include = vec![Category::Config];
+    for _ in 0..52 {
+        bench.run();
+    }
+    let index = Index::open(&bench.request.layout).unwrap();
+    let metas = index.metas(&bench.request.origin).unwrap();
+    // Fifty, and the first one, which measures and is the base of its parts.
+    assert_eq!(metas.len(), 51);
+    assert_eq!(metas[50].id, first.id);
+    let manifests = fs::read_dir(index.directory()).unwrap().filter(|found| {
+        let name = found.as_ref().unwrap().file_name();
+        name.to_str().unwrap().ends_with(".manifest.gz")
+    });
+    assert_eq!(manifests.count(), 2);
+    bench.request.mode = Kind::Incremental;
+    assert_eq!(bench.run().kind, Kind::Incremental);
+}
+
+#[test]
+fn an_archive_that_can_not_be_written_down_is_told_precisely() {
+    let mut bench = Bench::new();
+    bench.write("config/a", "a");
+    bench.write("backups/.index/known.jsonl/in-the-way", "x");
+    let report = bench.run();
+    let warning = &report.warnings[0];
+    assert_eq!(warning.path, "backups/.index/known.jsonl");
+    assert!(
+        warning.message.contains(&report.sha256.to_string()),
+        "{warning:?}"
+    );
+    assert!(warning.message.contains("latest"), "{warning:?}");
+}
+
+#[test]
+fn what_tar_unpacks_is_what_the_manifest_names_even_if_the_file_shrinks_at_last() {
+    for shrinks in [1, 3, 99] {
+        let mut bench = Bench::new();
+        bench.request.threads = 1;
+        let live = bench.write("stock_data/live", vec![7; 3 << 20]);
+        let round = AtomicUsize::new(0);
+        // Rewritten after each of the first readings; then cut off while the last ones are under way.
+        let disturb = |path: &RelativePath| {
+            if path.name() == b"live" {
+                fs::write(&live, vec![8; 3 << 20]).unwrap();
+            }
+        };
+        let cut = Cut {
+            path: live.clone(),
+            round: &round,
+            shrinks,
+        };
+        let report =
+            run_hooked(&bench.request, &bench.destinations(), &cut, Some(&disturb)).unwrap();
+        assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
+        let stored = bench.content(&report, "stock_data/live");
+        let folder = unpacked("tar", &bench.archive(&report));
+        assert_eq!(
+            fs::read(folder.path().join("stock_data/live")).unwrap(),
+            stored
+        );
+        bench.request.now = report.name.next().time();
+        let destination = &bench.destinations()[0];
+        let archive = destination.open(&report.name.to_string()).unwrap().unwrap();
+        assert_eq!(archive.size(), report.archive_bytes);
+        if shrinks == 99 {
+            let told = &report.warnings[0].message;
+            assert!(told.contains("became shorter"), "{told}");
+        }
+    }
+}
+
+/// Cuts a file off while it is read, from the third reading on.
+struct Cut<'a> {
+    path: PathBuf,
+    round: &'a AtomicUsize,
+    shrinks: usize,
+}
+
+impl Progress for Cut<'_> {
+    fn advance(&self, _: u64, bytes: u64) {
+        // Called between the blocks of a large file.
+        let round = self.round.fetch_add(1, Ordering::SeqCst);
+        if bytes > 0 && round >= 9 && round.is_multiple_of(3) && round < 9 + 3 * self.shrinks {
+            File::options()
+                .write(true)
+                .open(&self.path)
+                .unwrap()
+                .set_len(1 << 20)
+                .unwrap();
+        }
+    }
+}
+
 /// A destination that fails at some point.
 #[derive(Debug)]
 struct Failing(&'static str);
@@ -881,12 +1168,14 @@ fn a_sparse_file_above_8_gib_survives() {
     let Content::File {
         sha256,
         size: stored,
+        allocated,
         ..
     } = &entries[1].content
     else {
         panic!("{entries:?}")
     };
     assert_eq!(*stored, size);
+    assert_eq!(*allocated, 4096, "a restore needs room for one block");
     assert!(
         String::from_utf8(sum.stdout)
             .unwrap()

@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::entry::{self, EntryHeader};
 use super::plan::Store;
-use super::read::{Reader, Unread, settled};
+use super::read::{Reader, Small, Unread, settled};
 use super::report::Warning;
 use crate::archive::category::Category;
 use crate::archive::digest::Digest;
-use crate::archive::manifest::{Content, Entry, Place};
+use crate::archive::manifest::{Attributes, Content, Entry, Place, Time};
 use crate::archive::member::{MemberError, Packer, TARGET};
 use crate::archive::path::RelativePath;
 use crate::guard::Tally;
@@ -228,7 +228,22 @@ impl<'a> Worker<'a> {
             ItemKind::File => {
                 file.clear();
                 let is_log = store.item.category == Category::Logs;
-                let small = match self.shared.reader.small(path, is_log, file) {
+                let read = match &store.item.content {
+                    Some(content) => {
+                        file.extend(content);
+                        // Without its ctime the next incremental backup looks into it, as after any reading long ago.
+                        let ctime = Time::default();
+                        Ok(Small {
+                            attributes: Attributes {
+                                ctime,
+                                ..attributes
+                            },
+                            is_live: false,
+                        })
+                    }
+                    None => self.shared.reader.small(path, is_log, file),
+                };
+                let small = match read {
                     Ok(small) => small,
                     Err(error) => {
                         unread(store, error, output);
@@ -259,6 +274,7 @@ impl<'a> Worker<'a> {
                 Content::File {
                     attributes,
                     size,
+                    allocated: size,
                     sha256,
                     place,
                 }

@@ -12,6 +12,7 @@ use tar::EntryType;
 
 use super::engine::Packing;
 use super::entry::{self, BLOCK, EntryHeader};
+use super::models::{FIRST_OWN, Member, own_name};
 use super::report::BackupError;
 use super::tee::{Fates, Tee};
 use super::work::{Outcome, Output};
@@ -30,16 +31,32 @@ pub enum Note {
     Attempt,
     /// The attempt of this number is the valid one.
     Stored(Entry, usize),
-    /// The base's file is kept, so there is no line.
-    Unstored,
-    /// Lines wait from here on, because some may be replaced.
-    Withhold,
-    /// Which files wait, with their hashes.
-    Ask(SyncSender<BTreeMap<RelativePath, Digest>>),
+    /// A model's version folder begins: lines from its own files on wait, because those may be replaced.
+    Withhold(RelativePath),
+    /// What the archive has of the model's own files.
+    Ask(SyncSender<Told>),
     /// Lines wait no longer.
     Release,
     /// Counts and complaints of the coordinator.
     Outcome(Box<Outcome>),
+}
+
+/// What the archive has of a model's own files.
+pub struct Told {
+    /// By name.
+    pub members: BTreeMap<&'static str, Member>,
+    /// Whether their lines still wait, so that the files may be stored again.
+    pub may_replace: bool,
+}
+
+/// A model's version folder that is being written.
+struct Withheld {
+    folder: RelativePath,
+    members: BTreeMap<&'static str, Member>,
+    /// From the first of the model's own names on.
+    lines: BTreeMap<RelativePath, Entry>,
+    /// There were too many lines to wait for the folder's end.
+    is_released: bool,
 }
 
 /// Writes one archive.
@@ -50,7 +67,9 @@ pub struct Writer<'a> {
     hasher: Sha256,
     attempts: Vec<u64>,
     is_attempt: bool,
-    withheld: Option<BTreeMap<RelativePath, Entry>>,
+    withheld: Option<Withheld>,
+    /// The last line's path: the manifest must ascend, or no reader takes the archive.
+    last: Option<RelativePath>,
     lines: Vec<u8>,
     lines_size: u64,
     manifest: Packing<'a>,
@@ -68,6 +87,14 @@ pub struct Written {
     pub outcome: Outcome,
 }
 
+impl Withheld {
+    /// Whether nothing that may be stored again can come before this path.
+    fn is_before_own(&self, path: &RelativePath) -> bool {
+        let first = self.folder.child(FIRST_OWN.as_bytes());
+        first.is_ok_and(|first| *path < first)
+    }
+}
+
 impl<'a> Writer<'a> {
     /// `mtime` is that of the archive's own two entries.
     pub fn new(out: Encrypted<Tee>, fates: Fates, manifest: Packing<'a>, mtime: Time) -> Self {
@@ -79,6 +106,7 @@ impl<'a> Writer<'a> {
             attempts: Vec::new(),
             is_attempt: false,
             withheld: None,
+            last: None,
             lines: Vec::with_capacity(TARGET + BLOCK),
             lines_size: 0,
             manifest,
@@ -127,16 +155,22 @@ impl<'a> Writer<'a> {
                     .ok_or_else(|| BackupError::Internal("a large file has no place".to_owned()))?;
                 self.entry(entry, offset)?;
             }
-            Note::Unstored => self.attempts.clear(),
-            Note::Withhold => self.withheld = Some(BTreeMap::new()),
+            Note::Withhold(folder) => {
+                self.withheld = Some(Withheld {
+                    folder,
+                    members: BTreeMap::new(),
+                    lines: BTreeMap::new(),
+                    is_released: false,
+                });
+            }
             Note::Ask(reply) => {
-                let hash = |(path, entry): (&RelativePath, &Entry)| match &entry.content {
-                    Content::File { sha256, .. } => Some((path.clone(), *sha256)),
-                    _ => None,
+                let withheld = self.withheld.as_ref();
+                let told = Told {
+                    members: withheld.map_or_else(BTreeMap::new, |held| held.members.clone()),
+                    may_replace: withheld.is_some_and(|held| !held.is_released),
                 };
-                let withheld = self.withheld.iter().flatten();
                 // One who doesn't wait any more has failed himself.
-                let _ = reply.try_send(withheld.filter_map(hash).collect());
+                let _ = reply.try_send(told);
             }
             Note::Release => self.release()?,
             Note::Outcome(outcome) => self.outcome.merge(*outcome),
@@ -145,10 +179,12 @@ impl<'a> Writer<'a> {
     }
 
     fn release(&mut self) -> Result<(), BackupError> {
-        for entry in self.withheld.take().into_iter().flatten() {
-            self.line(&entry.1)?;
-        }
-        Ok(())
+        let lines = self.withheld.take().map(|withheld| withheld.lines);
+        self.lines_of(&lines.unwrap_or_default())
+    }
+
+    fn lines_of(&mut self, lines: &BTreeMap<RelativePath, Entry>) -> Result<(), BackupError> {
+        lines.values().try_for_each(|entry| self.line(entry))
     }
 
     fn entry(&mut self, mut entry: Entry, member: u64) -> Result<(), BackupError> {
@@ -158,19 +194,37 @@ impl<'a> Writer<'a> {
             | Content::Symlink { place, .. } => place.member = member,
             Content::Deleted => {}
         }
-        match &mut self.withheld {
-            Some(withheld) => {
-                withheld.insert(entry.path.clone(), entry);
-                if withheld.len() > MAX_WITHHELD {
-                    self.release()?;
-                }
-                Ok(())
-            }
-            None => self.line(&entry),
+        let Some(withheld) = &mut self.withheld else {
+            return self.line(&entry);
+        };
+        let own = own_name(&entry.path, &withheld.folder);
+        if let Some(name) = own {
+            match Member::of(&entry.content) {
+                Some(member) => withheld.members.insert(name, member),
+                None => withheld.members.remove(name),
+            };
         }
+        if withheld.is_released || withheld.is_before_own(&entry.path) {
+            return self.line(&entry);
+        }
+        withheld.lines.insert(entry.path.clone(), entry);
+        // The model's own files never end the waiting: those that follow would come too late.
+        if own.is_none() && withheld.lines.len() > MAX_WITHHELD {
+            withheld.is_released = true;
+            let lines = std::mem::take(&mut withheld.lines);
+            return self.lines_of(&lines);
+        }
+        Ok(())
     }
 
     fn line(&mut self, entry: &Entry) -> Result<(), BackupError> {
+        if self.last.as_ref().is_some_and(|last| *last >= entry.path) {
+            return Err(BackupError::Internal(format!(
+                "{} would come twice or out of order in the manifest",
+                entry.path
+            )));
+        }
+        self.last = Some(entry.path.clone());
         serde_json::to_writer(&mut self.lines, entry)
             .map_err(|error| BackupError::Internal(error.to_string()))?;
         self.lines.push(b'\n');

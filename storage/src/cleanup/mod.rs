@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::layout::Layout;
 use crate::lock::{LockError, Mode, VolumeLock};
 use crate::progress::Progress;
+use crate::restore::{self, Access, AllowSwitched, JournalError};
 
 /// How long cleanup waits for a restore.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -133,7 +134,10 @@ pub enum CleanupError {
         /// The root.
         root: String,
     },
-    /// A restore is at work, or locks don't work.
+    /// A restore is at work or not done.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Locks don't work.
     #[error(transparent)]
     Lock(#[from] LockError),
 }
@@ -164,7 +168,9 @@ pub fn run(
             root: layout.root().display().to_string(),
         });
     }
-    let _volume = VolumeLock::take(&layout.lock(), Mode::Shared, LOCK_PATIENCE)?;
+    // What a restore left between two states must be settled before anything is judged by its age.
+    let access = Access::of(layout);
+    let (_volume, _) = restore::enter(layout, access, AllowSwitched::No, LOCK_PATIENCE)?;
     let own = layout.state().join("cleanup.lock");
     let Some(_own) = VolumeLock::try_take(&own, Mode::Exclusive)? else {
         report.another_at_work = true;

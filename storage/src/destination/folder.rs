@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +28,9 @@ const MAX_ITEMS: usize = 100_000;
 /// A claim that nobody locks is a dead writer's once nothing was written to it for so long. The age covers the moment
 /// between making and locking it, and file systems whose locks other machines don't see.
 const ABANDONED: Duration = Duration::from_mins(10);
+/// So much stays free on a volume that holds its own backups, but no larger part of it than one of [`RESERVED_PART`].
+const RESERVE: u64 = 16 << 20;
+const RESERVED_PART: u64 = 16;
 /// How unfinished files of ours begin and end.
 const UNFINISHED: (&str, &str) = (".stock_prediction_backup_", ".partial");
 
@@ -35,6 +38,8 @@ const UNFINISHED: (&str, &str) = (".stock_prediction_backup_", ".partial");
 #[derive(Clone, Debug)]
 pub struct Folder {
     place: Arc<Place>,
+    /// Bytes that new archives leave free.
+    reserve: u64,
 }
 
 /// The folder's descriptor and its path for messages.
@@ -52,6 +57,7 @@ impl Folder {
         match openat(CWD, &path, flags, Mode::empty()) {
             Ok(descriptor) => Ok(Self {
                 place: Arc::new(Place { path, descriptor }),
+                reserve: 0,
             }),
             Err(error) => Err(DestinationError {
                 destination: path.display().to_string(),
@@ -73,6 +79,20 @@ impl Folder {
         Self::open(path)
     }
 
+    /// The same folder; where it shares the file system with the volume at `root`, new archives leave room there for
+    /// the service.
+    #[must_use]
+    pub fn beside(mut self, root: &Path) -> Self {
+        let root = std::fs::metadata(root).map(|found| found.dev());
+        let own = fstat(&self.place.descriptor).map(|found| found.st_dev);
+        if let (Ok(root), Ok(own)) = (root, own)
+            && root == own
+        {
+            self.reserve = RESERVE;
+        }
+        self
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.place.path
@@ -82,6 +102,10 @@ impl Folder {
 impl Destination for Folder {
     fn label(&self) -> String {
         self.place.path.display().to_string()
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.place.path)
     }
 
     fn list(&self) -> Result<Vec<Item>, DestinationError> {
@@ -128,6 +152,7 @@ impl Destination for Folder {
                 place: Arc::clone(&self.place),
                 name,
                 file,
+                reserve: self.reserve,
                 put: Vec::new(),
                 is_finished: false,
             }) as Box<dyn Upload>
@@ -393,12 +418,32 @@ struct Writer {
     place: Arc<Place>,
     name: ArchiveName,
     file: File,
+    reserve: u64,
     /// Names that it has put in place, to be taken back if it isn't finished.
     put: Vec<String>,
     is_finished: bool,
 }
 
 impl Writer {
+    /// Refuses what would fill the volume: a service that can't write is worse than a backup less.
+    fn leave_reserve(&self, length: u64) -> io::Result<()> {
+        if self.reserve == 0 {
+            return Ok(());
+        }
+        let space = rustix::fs::fstatvfs(&self.file)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+        let reserve = reserve_of(self.reserve, bytes(space.f_blocks));
+        if bytes(space.f_bavail) >= reserve.saturating_add(length) {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::StorageFull,
+            format!(
+                "the archive would leave less than {reserve} bytes free on the volume, which the service needs"
+            ),
+        ))
+    }
+
     fn publish(&mut self, meta: &[u8]) -> io::Result<()> {
         let claim = claim_of(self.name);
         self.file.sync_all()?;
@@ -423,8 +468,8 @@ impl Writer {
 
 impl Upload for Writer {
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), DestinationError> {
-        self.file
-            .write_all(bytes)
+        self.leave_reserve(bytes.len() as u64)
+            .and_then(|()| self.file.write_all(bytes))
             .map_err(|source| self.place.error(&format!("write {}", self.name), source))
     }
 
@@ -449,6 +494,12 @@ impl Drop for Writer {
             let _ = unlinkat(&self.place.descriptor, claim, AtFlags::empty());
         }
     }
+}
+
+/// What stays free: a small volume would else take no backup at all.
+const fn reserve_of(wanted: u64, capacity: u64) -> u64 {
+    let part = capacity / RESERVED_PART;
+    if wanted < part { wanted } else { part }
 }
 
 /// The name under which an archive is written: one for both spellings, because they share their `.meta.json`.
@@ -523,6 +574,34 @@ mod tests {
 
     fn claim(folder: &Folder, encrypted: bool) -> Option<Box<dyn Upload>> {
         folder.claim(name(encrypted)).unwrap()
+    }
+
+    #[test]
+    fn an_archive_on_the_volume_leaves_room_for_the_service() {
+        assert_eq!(reserve_of(RESERVE, 10 << 30), 16 << 20);
+        assert_eq!(reserve_of(RESERVE, 32 << 20), 2 << 20);
+        let folder = tempfile::tempdir().unwrap();
+        let place = Folder::create(folder.path()).unwrap();
+        assert_eq!(place.reserve, 0);
+        let own = place.clone().beside(folder.path());
+        assert_eq!(own.reserve, RESERVE);
+        assert_eq!(place.beside(Path::new("/proc")).reserve, 0);
+        let writer = |reserve| Writer {
+            place: Arc::clone(&own.place),
+            name: ArchiveName::at(jiff::Timestamp::UNIX_EPOCH, false),
+            file: File::create(folder.path().join("file")).unwrap(),
+            reserve,
+            put: Vec::new(),
+            is_finished: false,
+        };
+        assert!(writer(RESERVE).leave_reserve(1).is_ok());
+        assert!(writer(0).leave_reserve(u64::MAX).is_ok());
+        let error = writer(RESERVE).leave_reserve(u64::MAX).unwrap_err();
+        let told = own.place.error("write", error).to_string();
+        assert!(
+            told.contains("service") && told.contains("--keep-last"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -5,14 +5,16 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use crate::archive::name::ArchiveName;
 
 pub mod folder;
+pub mod inside;
 
 /// Why a destination couldn't do what it was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("{destination}: {action}: {source}")]
+#[error("{destination}: {action}: {source}{}", fix(.source))]
 pub struct DestinationError {
     /// Which one, without credentials.
     pub destination: String,
@@ -20,6 +22,22 @@ pub struct DestinationError {
     pub action: String,
     /// What the system or the store said.
     pub source: io::Error,
+}
+
+/// Whether there is no room left, by whatever limit.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn fix(source: &io::Error) -> &'static str {
+    if is_full(source) {
+        ": free space there, keep fewer backups (--keep-last), or name another destination"
+    } else {
+        ""
+    }
 }
 
 /// A file at a destination.
@@ -35,6 +53,11 @@ pub struct Item {
 pub trait Destination: fmt::Debug + Send + Sync {
     /// How messages and lists call it: the path or URL, without credentials.
     fn label(&self) -> String;
+
+    /// The folder that it is, if it is one.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
 
     /// Everything that lies there, in no particular order.
     fn list(&self) -> Result<Vec<Item>, DestinationError>;

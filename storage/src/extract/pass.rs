@@ -28,7 +28,7 @@ use crate::progress::Progress;
 use crate::snapshot::{Extracted, SnapshotError};
 
 /// Bytes of packed and unpacked members that are under way at once.
-const BUDGET: usize = 20 << 20;
+const BUDGET: usize = 8 << 20;
 
 /// What a run is for.
 #[derive(Clone, Copy)]
@@ -520,6 +520,7 @@ fn frame(
             content: Content::File {
                 attributes,
                 size,
+                allocated: size,
                 sha256,
                 place,
             },

@@ -18,7 +18,7 @@ use crate::archive::path::RelativePath;
 /// Most directories that a cursor keeps open.
 const MAX_OPEN: usize = 32;
 /// Zero blocks of this size, in bytes, become holes.
-const HOLE: usize = 4096;
+pub(crate) const HOLE: usize = 4096;
 /// Mode of a directory until its own is set.
 const PLAIN_DIRECTORY: u32 = 0o700;
 /// Mode of a file until its own is set.
@@ -215,7 +215,7 @@ fn run(data: &[u8], first: usize, zero: bool) -> (usize, &[u8]) {
     (length, &data[length..])
 }
 
-fn times(mtime: Time) -> Timestamps {
+pub(crate) fn times(mtime: Time) -> Timestamps {
     let time = Timespec {
         tv_sec: mtime.seconds,
         tv_nsec: mtime.nanoseconds.into(),

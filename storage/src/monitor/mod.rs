@@ -207,7 +207,7 @@ fn growth(layout: &Layout, sample: Sample, free: u64) -> Option<Growth> {
     usage::growth(&samples, free)
 }
 
-/// How many backups there are, and the newest.
+/// How many backups there are, and the newest, which is none of the future.
 fn backups(layout: &Layout, now: Timestamp) -> io::Result<(u64, Option<Backup>)> {
     let root = descriptor::open_root(layout.root())?;
     let Ok(folder) = descriptor::open_child(&root, "backups") else {
@@ -224,6 +224,10 @@ fn backups(layout: &Layout, now: Timestamp) -> io::Result<(u64, Option<Backup>)>
         };
         if facts.kind == FileType::RegularFile {
             count += 1;
+            // A wrong clock made it: it says nothing of how old the newest is.
+            if name.is_future(now) {
+                return Ok(());
+            }
             let found = (name.time(), name.to_string(), name, facts.size);
             newest = newest.take().max(Some(Newest(found)));
         }
@@ -334,6 +338,10 @@ fn list(paths: &[&str]) -> String {
 fn backup_check(count: u64, newest: Option<&Backup>) -> Check {
     let fix = "run `predictor storage backup`, or schedule it";
     let Some(newest) = newest else {
+        if count > 0 {
+            let message = format!("{count} backup(s) available, all with names of the future");
+            return Check::warning("backup_status", message, fix);
+        }
         return Check::warning("backup_status", "No backups available".to_owned(), fix);
     };
     let days = newest.age_seconds / 86_400;

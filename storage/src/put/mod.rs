@@ -1,8 +1,10 @@
 //! Put: files and model versions onto a volume, as a tar from a stream.
 //!
 //! In come a path below the root and a tar, plain or gzip; out comes the whole of it under that path, or nothing. It
-//! is unpacked beside its place, checked, made durable, and renamed. Versions of models are never replaced.
+//! is unpacked beside its place, checked, made durable, and renamed. Versions of models are never replaced; the same one
+//! may be put again, which finishes what was cut off.
 
+mod same;
 mod target;
 mod unpack;
 
@@ -24,8 +26,8 @@ use crate::archive::path::RelativePath;
 use crate::atomic::{self, DIRECTORY_MODE, UNFINISHED_DIRECTORY};
 use crate::descriptor;
 use crate::layout::Layout;
-use crate::lock::{LockError, Mode, VolumeLock};
 use crate::progress::Progress;
+use crate::restore::{self, Access, AllowSwitched, JournalError};
 use crate::space;
 
 /// How long put waits for a restore.
@@ -48,6 +50,13 @@ pub struct Request<'a> {
     pub activate: bool,
     /// Checks a model version.
     pub inspect: Inspect<'a>,
+}
+
+impl Request<'_> {
+    /// Whether a file that is there may go; never one of a model.
+    fn may_replace(&self) -> bool {
+        self.force && !self.target.is_model()
+    }
 }
 
 /// What was put.
@@ -101,7 +110,7 @@ pub enum PutError {
     },
     /// The version is there, but not in use.
     #[error(
-        "{path} was put, but could not be made the current version: {source}: write its name into the file `current` beside it"
+        "{path} was put, but could not be made the current version: {source}: free space or repair the permissions, then put it again"
     )]
     Activate {
         /// The version.
@@ -109,9 +118,9 @@ pub enum PutError {
         /// What the system said.
         source: io::Error,
     },
-    /// A restore is at work, or locks don't work.
+    /// A restore is at work or not done.
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Journal(#[from] JournalError),
 }
 
 /// A directory of ours beside the target; gone when it is dropped, unless it got its name.
@@ -169,13 +178,14 @@ pub fn run(
     if !layout.marker().is_file() {
         return Err(missing("marker of a volume"));
     }
-    let _lock = VolumeLock::take(&layout.lock(), Mode::Shared, LOCK_PATIENCE)?;
+    // A restore that was cut off would put what it set aside over this.
+    let (_lock, _) = restore::enter(layout, Access::Write, AllowSwitched::No, LOCK_PATIENCE)?;
     let parent = target.parent();
     let folder = open_parent(&volume, target).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => missing(&target.base().to_string()),
         _ => failed(source),
     })?;
-    refuse_taken(&folder, request, &shown)?;
+    let is_taken = is_taken(&folder, request, &shown)?;
     let scratch = Scratch::make(&folder, &layout.join(parent.as_path())).map_err(failed)?;
     let room = space::measure(layout.root()).map_err(failed)?;
     let limits = Limits {
@@ -185,6 +195,10 @@ pub fn run(
     progress.step("Unpacking");
     let unpacked = unpack::unpack(input, &scratch.opened, &limits, progress)?;
     let content = content_of(target, &unpacked);
+    let name = target.path().name();
+    if is_taken && !is_there(&folder, &scratch, content.as_deref(), name) {
+        return Err(PutError::Exists { path: shown });
+    }
     if target.model_version().is_some() {
         let path = content
             .as_ref()
@@ -231,13 +245,16 @@ fn open_parent(root: &OwnedFd, target: &Target) -> io::Result<OwnedFd> {
     Ok(opened)
 }
 
-fn refuse_taken(parent: &OwnedFd, request: &Request<'_>, shown: &str) -> Result<(), PutError> {
+/// Whether a version is there that may be the same, which is seen once this one is unpacked. What else is there is
+/// refused.
+fn is_taken(parent: &OwnedFd, request: &Request<'_>, shown: &str) -> Result<bool, PutError> {
     match descriptor::facts(parent, request.target.path().name()) {
-        Ok(found) if found.kind == FileType::RegularFile && request.force => Ok(()),
+        Ok(found) if found.kind == FileType::RegularFile && request.may_replace() => Ok(false),
+        Ok(found) if found.kind == FileType::Directory && request.target.is_model() => Ok(true),
         Ok(_) => Err(PutError::Exists {
             path: shown.to_owned(),
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(PutError::Use {
             path: shown.to_owned(),
             source,
@@ -273,7 +290,7 @@ fn publish(
         let found = descriptor::facts(&scratch.opened, content);
         found.is_ok_and(|found| found.kind == FileType::RegularFile)
     });
-    let flags = if is_file && request.force {
+    let flags = if is_file && request.may_replace() {
         RenameFlags::empty()
     } else {
         RenameFlags::NOREPLACE
@@ -282,15 +299,35 @@ fn publish(
         Some(content) => rename(&scratch.opened, content, parent, name, flags),
         None => rename(parent, scratch.name.as_c_str(), parent, name, flags),
     };
-    renamed.map_err(|error| match error {
-        Errno::EXIST | Errno::NOTEMPTY | Errno::ISDIR => PutError::Exists {
-            path: shown.to_owned(),
-        },
-        other => PutError::Use {
+    match renamed {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST | Errno::NOTEMPTY | Errno::ISDIR) => {
+            if request.target.is_model() && is_there(parent, scratch, content, name) {
+                return Ok(());
+            }
+            Err(PutError::Exists {
+                path: shown.to_owned(),
+            })
+        }
+        Err(other) => Err(PutError::Use {
             path: shown.to_owned(),
             source: other.into(),
-        },
-    })
+        }),
+    }
+}
+
+/// Whether the version that is there is this one. What can't be read isn't known to be.
+fn is_there(parent: &OwnedFd, scratch: &Scratch<'_>, content: Option<&Path>, name: &[u8]) -> bool {
+    let compare = || -> io::Result<bool> {
+        let there = descriptor::open_child(parent, name)?;
+        match content {
+            Some(content) => {
+                same::holds(&there, &descriptor::open_child(&scratch.opened, content)?)
+            }
+            None => same::holds(&there, &scratch.opened),
+        }
+    };
+    compare().unwrap_or(false)
 }
 
 fn rename(

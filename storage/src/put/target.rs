@@ -8,6 +8,8 @@ use crate::layout::DIRECTORIES;
 
 /// The directories of the volume below which something may be put.
 const ALLOWED: [&str; 4] = ["ml_models", "scalers", "config", "stock_data/historical"];
+/// Components of `ml_models/NAME/VERSION`.
+const VERSION_DEPTH: usize = 3;
 /// Longest name: our temp files need some of the system's 255 bytes.
 const MAX_NAME: usize = 128;
 
@@ -51,8 +53,16 @@ impl Target {
         if path.components().any(|name| name.len() > MAX_NAME) {
             return Err(refused("a name is longer than 128 bytes"));
         }
-        if path.is_within(b"ml_models") && path.name() == b"current" {
-            return Err(refused("a version is put, and `current` follows"));
+        if path.is_within(b"ml_models") {
+            if path.name() == b"current" {
+                return Err(refused("a version is put, and `current` follows"));
+            }
+            // What the checks have seen must stay what is used: nothing is added to a version, or changed in it.
+            if path.components().count() != VERSION_DEPTH {
+                return Err(refused(
+                    "a model is put as a whole version, ml_models/NAME/VERSION, and what is in one never changes; put another version",
+                ));
+            }
         }
         let is_unfinished = |name: &[u8]| atomic::is_unfinished(&String::from_utf8_lossy(name));
         if path.components().any(is_unfinished) {
@@ -89,10 +99,9 @@ impl Target {
         self.base.as_bytes() == b"ml_models"
     }
 
-    /// The version, for `ml_models/NAME/VERSION`.
+    /// The version, for `ml_models/NAME/VERSION`, which is the only place below `ml_models`.
     pub fn model_version(&self) -> Option<&[u8]> {
-        let is_version = self.is_model() && self.path.components().count() == 3;
-        is_version.then(|| self.path.name())
+        self.is_model().then(|| self.path.name())
     }
 }
 
@@ -125,6 +134,10 @@ mod tests {
             "backups/a.tar.gz",
             ".stockpredictor/volume.json",
             "ml_models/m/current",
+            "ml_models/m",
+            "ml_models/m/1/model.onnx",
+            "ml_models/m/1/notes",
+            "ml_models/m/1/report/a",
             "ml_models/.hidden/1",
             "ml_models_too/m/1",
             "logs/api.log",
@@ -138,8 +151,6 @@ mod tests {
         let version = target("ml_models/m/2024-01-02").unwrap();
         assert_eq!(version.model_version(), Some(&b"2024-01-02"[..]));
         assert_eq!(version.between(), [b"m"]);
-        for path in ["ml_models/m", "ml_models/m/1/model.onnx", "scalers/a/b"] {
-            assert_eq!(target(path).unwrap().model_version(), None, "{path}");
-        }
+        assert_eq!(target("scalers/a/b").unwrap().model_version(), None);
     }
 }

@@ -3,8 +3,10 @@
 use std::io;
 use std::path::Path;
 
+use serde::Serialize;
 use uuid::Uuid;
 
+use super::journal::State;
 use crate::archive::category::Category;
 use crate::lock::LockError;
 use crate::snapshot::SnapshotError;
@@ -53,9 +55,7 @@ pub enum JournalError {
         root: String,
     },
     /// A restore waits in a stable state for its next step.
-    #[error(
-        "restore {id} of {root} is {state} and waits to be finished: `predictor storage restore --commit {id} --root {root}` keeps the restored state, `predictor storage restore --undo {id} --root {root}` brings the old one back"
-    )]
+    #[error("restore {id} of {root} is {state} and waits to be finished: {}", ways_on(*.id, .root, .state))]
     Waiting {
         /// The restore.
         id: Uuid,
@@ -147,6 +147,14 @@ pub enum RestoreError {
         /// The mount point, or the directory above it.
         path: String,
     },
+    /// The backup lies in what would be replaced, and would be removed with everything beside it.
+    #[error(
+        "the backup is read from {path}, which this restore would replace, and the backups there would be lost: move them to backups/ or off the volume, leave that part out with --only, or unpack with --to DIR"
+    )]
+    Source {
+        /// Where it lies.
+        path: String,
+    },
     /// The volume refuses writes.
     #[error(
         "{path} is not writable for user {uid}: give the volume to the service with `chown -R 1001:1001 {root}`, or run the restore as root"
@@ -205,12 +213,14 @@ pub enum RestoreError {
         needed: &'static str,
     },
     /// It failed and everything is as before.
-    #[error("restore {id} failed: {cause}. Nothing was changed: the volume is as it was before")]
+    #[error("restore {id} failed: {cause}. Nothing was changed: the volume is as it was before{}", .leftover.as_ref().map(|left| format!(". {left}")).unwrap_or_default())]
     Undone {
         /// The restore.
         id: Uuid,
         /// Why.
         cause: Box<RestoreError>,
+        /// What was unpacked, where it could not be removed.
+        leftover: Option<Leftover>,
     },
     /// It failed, and so did undoing it; the journal knows what is left to do.
     #[error(
@@ -226,22 +236,47 @@ pub enum RestoreError {
         /// Why it could not be undone.
         undo: Box<RestoreError>,
     },
-    /// The new state is in place, but what was set aside could not all be removed.
-    #[error(
-        "restore {id} is done, but the old state could not be removed: {source}; the next command that writes tries again"
-    )]
-    Leftover {
-        /// The restore.
-        id: Uuid,
-        /// Why.
-        source: Box<RestoreError>,
-    },
     /// The target of an extraction has something in it.
     #[error("{path} is not an empty directory: give --to a new or empty one")]
     NotEmpty {
         /// The target.
         path: String,
     },
+}
+
+/// What a restore left that nothing needs any more and that could not be removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error(
+    "{path} could not be removed: {reason}: nothing needs it and the volume works; every command that writes tries again, and `chown -R 1001:1001 {path}` helps where another user owns what is in it"
+)]
+pub struct Leftover {
+    /// The folder.
+    pub path: String,
+    /// What the system said.
+    pub reason: String,
+}
+
+impl Leftover {
+    pub(super) fn new(path: &Path, source: &io::Error) -> Self {
+        Self {
+            path: shown(path),
+            reason: source.to_string(),
+        }
+    }
+}
+
+/// The commands that end a restore in a stable state.
+fn ways_on(id: Uuid, root: &str, state: &str) -> String {
+    let command = format!("predictor storage restore --root {root}");
+    if state == State::Switched.as_str() {
+        format!(
+            "`{command} --commit {id}` keeps the restored state, `{command} --undo {id}` brings the old one back"
+        )
+    } else {
+        format!(
+            "whoever prepared it can put the restored state in place; `{command} --undo {id}` gives it up, and the volume stays as it is"
+        )
+    }
 }
 
 pub(super) fn shown(path: &Path) -> String {

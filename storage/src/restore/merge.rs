@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs::{File, FileTimes};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
@@ -263,42 +263,75 @@ fn union(
     Ok(true)
 }
 
-/// Writes each line of the sources once; `false` when there are too many or too long ones.
-fn write_union<R: Read>(
-    sources: impl IntoIterator<Item = R>,
-    out: &mut impl Write,
-) -> io::Result<bool> {
-    let mut seen: HashSet<[u8; 16]> = HashSet::new();
+/// Writes each line of the archive's file and the live one once; `false` when there are too many or too long ones.
+fn write_union<R: Read + Seek>(sources: [R; 2], out: &mut impl Write) -> io::Result<bool> {
+    let mut seen = HashSet::new();
     let mut line = Vec::new();
-    for source in sources {
-        let mut source = BufReader::new(source);
-        loop {
-            line.clear();
-            (&mut source).take(MAX_LINE).read_until(b'\n', &mut line)?;
-            if line.is_empty() {
-                break;
-            }
-            if line.len() as u64 == MAX_LINE || seen.len() == MAX_LINES {
-                return Ok(false);
-            }
-            // The last line of a file may lack its end.
-            if line.last() == Some(&b'\n') {
-                line.pop();
-            }
-            let mut key = [0; 16];
-            key.copy_from_slice(&Digest::of(&line).0[..16]);
-            if seen.insert(key) {
-                line.push(b'\n');
-                out.write_all(&line)?;
-            }
+    let [archived, mut current] = sources;
+    let mut archived = BufReader::new(archived);
+    while read_line(&mut archived, &mut line)? {
+        // The last line was perhaps being written when the backup read it; then the live file has all of it.
+        if !line.ends_with(b"\n") && has_line_from(&mut current, &line)? {
+            break;
+        }
+        if !add_line(&mut line, &mut seen, out)? {
+            return Ok(false);
+        }
+    }
+    let mut current = BufReader::new(current);
+    while read_line(&mut current, &mut line)? {
+        if !add_line(&mut line, &mut seen, out)? {
+            return Ok(false);
         }
     }
     Ok(true)
 }
 
+/// Writes a line that wasn't seen yet; `false` when it is too long or there are too many.
+fn add_line(
+    line: &mut Vec<u8>,
+    seen: &mut HashSet<[u8; 16]>,
+    out: &mut impl Write,
+) -> io::Result<bool> {
+    if line.len() as u64 == MAX_LINE || seen.len() == MAX_LINES {
+        return Ok(false);
+    }
+    // The last line of a file may lack its end.
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    let mut key = [0; 16];
+    key.copy_from_slice(&Digest::of(line).0[..16]);
+    if seen.insert(key) {
+        line.push(b'\n');
+        out.write_all(line)?;
+    }
+    Ok(true)
+}
+
+/// Reads the next line; `false` at the end.
+fn read_line(source: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    Ok(source.take(MAX_LINE).read_until(b'\n', line)? > 0)
+}
+
+/// Whether a line begins with `start`; afterwards the file stands at its beginning.
+fn has_line_from(file: &mut (impl Read + Seek), start: &[u8]) -> io::Result<bool> {
+    file.rewind()?;
+    let mut source = BufReader::new(&mut *file);
+    let mut line = Vec::new();
+    let mut is_found = false;
+    while !is_found && read_line(&mut source, &mut line)? {
+        is_found = line.starts_with(start);
+    }
+    file.rewind()?;
+    Ok(is_found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Cursor;
 
     #[test]
     fn what_is_put_aside_gets_the_backups_id_into_its_name() {
@@ -319,8 +352,12 @@ mod tests {
 
     #[test]
     fn a_line_of_both_files_is_written_once_and_the_archives_come_first() {
-        let table: [(&[u8], &[u8], &[u8]); 6] = [
+        let table: [(&[u8], &[u8], &[u8]); 9] = [
             (b"a\nb\n", b"b\nc\n", b"a\nb\nc\n"),
+            // The backup read a line that was being written.
+            (b"a\n{\"x\":", b"a\n{\"x\":1}\n", b"a\n{\"x\":1}\n"),
+            (b"a\n{\"x\":", b"a\n", b"a\n{\"x\":\n"),
+            (b"a\n{\"x\":\n", b"{\"x\":1}\n", b"a\n{\"x\":\n{\"x\":1}\n"),
             (b"b\n", b"a\nb\n", b"b\na\n"),
             (b"a", b"b", b"a\nb\n"),
             (b"a\n", b"a", b"a\n"),
@@ -329,10 +366,11 @@ mod tests {
         ];
         for (archive, live, expected) in table {
             let mut out = Vec::new();
-            assert!(write_union([archive, live], &mut out).unwrap());
+            assert!(write_union([archive, live].map(Cursor::new), &mut out).unwrap());
             assert_eq!(out, expected, "{archive:?} {live:?}");
         }
         let long = vec![b'x'; MAX_LINE as usize];
-        assert!(!write_union([&long[..]], &mut Vec::new()).unwrap());
+        let sources = [&long[..], b""].map(Cursor::new);
+        assert!(!write_union(sources, &mut Vec::new()).unwrap());
     }
 }

@@ -21,12 +21,12 @@ mod tree;
 mod volume;
 
 pub use check::{Checker, NoCheck};
-pub use directory::{to_directory, to_directory_gated};
-pub use error::{JournalError, RestoreError};
+pub use directory::{plan_directory, to_directory, to_directory_gated};
+pub use error::{JournalError, Leftover, RestoreError};
 pub use gate::{Gate, Open};
 pub use journal::{Item, Journal, State};
 pub use plan::{Changes, MERGED, Plan, compare};
 pub use preflight::{check_space, preflight};
 pub use settle::{Access, AllowSwitched, Ending, Settled, enter, settle, settle_volume};
-pub use steps::{Outcome, Report, Request, commit, prepare, run, switch, undo};
+pub use steps::{Ended, Outcome, Report, Request, commit, prepare, run, switch, undo};
 pub use volume::{PATIENCE, Volume};

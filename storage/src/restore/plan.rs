@@ -5,8 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 
-use rustix::fs::FileType;
+use rustix::fs::{Access, AtFlags, FileType};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use super::error::{RestoreError, shown, used};
@@ -47,6 +49,22 @@ pub struct Plan {
     pub needed_bytes: u64,
     /// Inodes that must be free on the volume.
     pub needed_inodes: u64,
+    /// Directories that would be removed and can't be emptied, one for each name below the root.
+    #[serde(skip)]
+    pub locked: Vec<RelativePath>,
+}
+
+impl Plan {
+    /// Counts what an entry of the backup takes.
+    pub(super) fn reserve(&mut self, entry: &Entry) {
+        let bytes = entry.content.allocated();
+        let bytes = bytes
+            .checked_next_multiple_of(BLOCK)
+            .unwrap_or(bytes)
+            .max(BLOCK);
+        self.needed_bytes = self.needed_bytes.saturating_add(bytes);
+        self.needed_inodes += 1;
+    }
 }
 
 /// What happens to the files of one part.
@@ -109,7 +127,15 @@ pub fn compare(
     let root = descriptor::open_root(layout.root()).map_err(failed())?;
     let again = root.try_clone().map_err(failed())?;
     let walk = Walk::new(again, &|name| is_chosen(&chosen, name)).map_err(failed())?;
+    let source = snapshot
+        .folder()
+        .map(inode_of)
+        .transpose()
+        .map_err(failed())?;
     let mut comparison = Comparison {
+        source,
+        found_source: None,
+        unwritable: None,
         walk,
         live: None,
         names: BTreeSet::new(),
@@ -151,10 +177,30 @@ pub fn compare(
         .finish()
         .map_err(|error| explain(layout, error))?;
     let Comparison {
-        mut plan, names, ..
+        mut plan,
+        names,
+        found_source,
+        ..
     } = comparison;
     plan.items = items(root.as_fd(), &chosen, names).map_err(failed())?;
+    let is_replaced = |path: &RelativePath| {
+        let mut names = plan.items.iter().map(|item| item.name.as_bytes());
+        names.any(|name| name == path.top_level())
+    };
+    if let Some(path) = found_source.filter(is_replaced) {
+        return Err(RestoreError::Source {
+            path: shown(&layout.root().join(path.as_path())),
+        });
+    }
+    let (locked, _) = plan.locked.drain(..).partition(is_replaced);
+    plan.locked = locked;
     Ok(plan)
+}
+
+/// Device and inode of a directory, by which it is known under whatever path.
+fn inode_of(path: &Path) -> io::Result<(u64, u64)> {
+    let node = tree::look_at(descriptor::open_root(path)?.as_fd())?;
+    Ok((node.device, node.inode))
 }
 
 /// Tells mounts inside the volume from other failures.
@@ -209,6 +255,12 @@ fn has_analysis(root: std::os::fd::BorrowedFd<'_>) -> io::Result<bool> {
 }
 
 struct Comparison {
+    /// The folder that the backup is read from.
+    source: Option<(u64, u64)>,
+    /// Where the walk came to it.
+    found_source: Option<RelativePath>,
+    /// The last directory that can't be written to: nothing in it could be removed.
+    unwritable: Option<RelativePath>,
     walk: Walk,
     live: Option<(RelativePath, Node)>,
     names: BTreeSet<RelativePath>,
@@ -238,8 +290,7 @@ impl Comparison {
             self.names.insert(name);
         }
         self.last = Some(path.clone());
-        self.plan.needed_bytes += entry.content.size().next_multiple_of(BLOCK).max(BLOCK);
-        self.plan.needed_inodes += 1;
+        self.plan.reserve(entry);
         if !matches!(entry.content, Content::Directory { .. }) {
             count(&mut self.plan.unpacked, entry.content.size());
         }
@@ -278,11 +329,43 @@ impl Comparison {
             && !next.is_some_and(|next| next.is_within(path.as_bytes()));
         if is_foreign {
             self.walk.skip();
-        } else if !node.is_directory() {
+            return self.advance();
+        }
+        self.inspect(&path, &node)?;
+        if !node.is_directory() {
             self.reserve(&path, &node);
             self.live_only(&path, node.size);
         }
         self.advance()
+    }
+
+    /// Looks for what speaks against removing a live entry.
+    fn inspect(&mut self, path: &RelativePath, node: &Node) -> io::Result<()> {
+        let is_stuck = |locked: &RelativePath| path != locked && path.is_within(locked.as_bytes());
+        if let Some(locked) = self.unwritable.take_if(|locked| is_stuck(locked)) {
+            let last = self.plan.locked.last();
+            if last.is_none_or(|last| last.top_level() != locked.top_level()) {
+                self.plan.locked.push(locked);
+            }
+        }
+        if !node.is_directory() {
+            return Ok(());
+        }
+        // What is in merged directories survives.
+        if self.source == Some((node.device, node.inode)) && !is_merged(path) {
+            self.found_source = Some(path.clone());
+        }
+        // Its owner can give himself the rights.
+        if node.uid != rustix::process::geteuid().as_raw() {
+            let directory = self.walk.directory().ok_or(io::ErrorKind::NotFound)?;
+            let rights = Access::WRITE_OK | Access::EXEC_OK;
+            let name = tree::os(path.name());
+            let may = rustix::fs::accessat(directory, name, rights, AtFlags::EACCESS);
+            if matches!(may, Err(Errno::ACCESS | Errno::PERM)) {
+                self.unwritable = Some(path.clone());
+            }
+        }
+        Ok(())
     }
 
     /// A live file that the backup has no file for.
@@ -303,6 +386,7 @@ impl Comparison {
     }
 
     fn both(&mut self, entry: &Entry, node: &Node) -> io::Result<()> {
+        self.inspect(&entry.path, node)?;
         self.reserve(&entry.path, node);
         let same = match &entry.content {
             Content::File {

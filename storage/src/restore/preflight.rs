@@ -3,6 +3,7 @@
 //! In come a plan and a volume, out comes nothing or the reason against it.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use rustix::fs::{Access, AtFlags};
 use rustix::io::Errno;
@@ -19,6 +20,9 @@ use crate::space::{self, Space};
 pub fn preflight(layout: &Layout, plan: &Plan) -> Result<(), RestoreError> {
     let root = descriptor::open_root(layout.root()).map_err(used(layout.root()))?;
     check_items(layout, root.as_fd(), &plan.items)?;
+    if let Some(locked) = plan.locked.first() {
+        return Err(denied(layout, &layout.root().join(locked.as_path())));
+    }
     let space = space::measure(layout.root()).map_err(used(layout.root()))?;
     check_space(&shown(layout.root()), plan, &space)
 }
@@ -79,19 +83,20 @@ const fn is_mount(root: u64, device: u64) -> bool {
 }
 
 fn check_access(layout: &Layout, root: BorrowedFd<'_>, name: &[u8]) -> Result<(), RestoreError> {
-    let path = || shown(&layout.root().join(tree::os(name)));
+    let path = || layout.root().join(tree::os(name));
     let rights = Access::WRITE_OK | Access::EXEC_OK;
     match rustix::fs::accessat(root, tree::os(name), rights, AtFlags::EACCESS) {
         Ok(()) => Ok(()),
-        Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Err(RestoreError::Denied {
-            path: path(),
-            root: shown(layout.root()),
-            uid: rustix::process::geteuid().as_raw(),
-        }),
-        Err(error) => Err(RestoreError::Use {
-            path: path(),
-            source: error.into(),
-        }),
+        Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Err(denied(layout, &path())),
+        Err(error) => Err(used(path())(error.into())),
+    }
+}
+
+fn denied(layout: &Layout, path: &Path) -> RestoreError {
+    RestoreError::Denied {
+        path: shown(path),
+        root: shown(layout.root()),
+        uid: rustix::process::geteuid().as_raw(),
     }
 }
 

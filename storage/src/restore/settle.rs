@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::error::{JournalError, RestoreError, shown};
+use super::error::{JournalError, Leftover, RestoreError, shown};
 use super::journal::{Journal, State};
 use super::tree;
 use super::volume::Volume;
@@ -30,6 +30,17 @@ pub enum Access {
     Write,
     /// It may not: it refuses.
     ReadOnly,
+}
+
+impl Access {
+    /// What the system allows: jobs mount all but `backups/` read-only.
+    pub fn of(layout: &Layout) -> Self {
+        if rustix::fs::access(layout.root(), rustix::fs::Access::WRITE_OK).is_ok() {
+            Self::Write
+        } else {
+            Self::ReadOnly
+        }
+    }
 }
 
 /// Whether the command runs on a volume whose restore is switched and not yet committed.
@@ -62,12 +73,20 @@ impl Ending {
 }
 
 /// What was found and done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Settled {
     /// A restore that had been cut off, and how it ended; people are told.
     pub ended: Option<(Uuid, Ending)>,
     /// A restore that is switched and waits to be committed or undone.
     pub switched: Option<Uuid>,
+    /// What restores left, nothing needs and can't be removed; people are told, and the command goes on.
+    pub leftovers: Vec<Leftover>,
+}
+
+/// What [`finish`] did.
+pub(super) struct Finished {
+    pub(super) ended: Option<(Uuid, Ending)>,
+    pub(super) leftovers: Vec<Leftover>,
 }
 
 /// Finishes or undoes a restore that was cut off. Twice is the same as once.
@@ -114,7 +133,9 @@ pub fn settle_volume(
             });
         }
         let _lock = volume.lock_restore()?;
-        settled.ended = finish(volume)?;
+        let finished = finish(volume)?;
+        settled.ended = finished.ended;
+        settled.leftovers = finished.leftovers;
         journal = Journal::read(layout)?;
     }
     if let Some(journal) = journal {
@@ -135,6 +156,7 @@ pub fn enter(
     for _ in 0..MAX_ROUNDS {
         let settled = settle(layout, access, allow)?;
         told.ended = settled.ended.or(told.ended);
+        told.leftovers = settled.leftovers;
         told.switched = settled.switched;
         let lock = VolumeLock::take(&layout.lock(), Mode::Shared, patience)?;
         // A restore may have begun, and even been cut off, before the lock was ours.
@@ -174,7 +196,7 @@ fn judge(layout: &Layout, journal: &Journal, allow: AllowSwitched) -> Result<(),
 }
 
 /// Brings the journal to a stable state or away; needs the lock of restores.
-pub(super) fn finish(volume: &Volume<'_>) -> Result<Option<(Uuid, Ending)>, JournalError> {
+pub(super) fn finish(volume: &Volume<'_>) -> Result<Finished, JournalError> {
     let journal = Journal::read(volume.layout)?;
     let ended = match journal {
         None => None,
@@ -183,8 +205,9 @@ pub(super) fn finish(volume: &Volume<'_>) -> Result<Option<(Uuid, Ending)>, Jour
             finish_one(volume, &mut journal)?.map(|ending| (id, ending))
         }
     };
-    remove_leftovers(volume)?;
-    Ok(ended)
+    // Also what the end of that restore could not remove.
+    let leftovers = remove_leftovers(volume)?;
+    Ok(Finished { ended, leftovers })
 }
 
 fn finish_one(volume: &Volume<'_>, journal: &mut Journal) -> Result<Option<Ending>, JournalError> {
@@ -257,15 +280,16 @@ fn has_leftovers(layout: &Layout, journal: Option<&Journal>) -> bool {
     !leftovers(layout, journal).is_empty()
 }
 
-fn remove_leftovers(volume: &Volume<'_>) -> Result<(), JournalError> {
+/// Removes them; those that stay are told and stop nothing.
+fn remove_leftovers(volume: &Volume<'_>) -> Result<Vec<Leftover>, JournalError> {
     let journal = Journal::read(volume.layout)?;
+    let mut stay = Vec::new();
     for (directory, name) in leftovers(volume.layout, journal.as_ref()) {
-        descriptor::open_root(&directory)
-            .and_then(|opened| tree::remove(opened.as_fd(), name.as_bytes(), volume.gate))
-            .map_err(|source| JournalError::Use {
-                path: shown(&directory.join(&name)),
-                source,
-            })?;
+        let removed = descriptor::open_root(&directory)
+            .and_then(|opened| tree::remove(opened.as_fd(), name.as_bytes(), volume.gate));
+        if let Err(source) = removed {
+            stay.push(Leftover::new(&directory.join(&name), &source));
+        }
     }
-    Ok(())
+    Ok(stay)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::check::Checker;
-use super::error::{JournalError, RestoreError, shown};
+use super::error::{JournalError, Leftover, RestoreError, shown};
 use super::journal::{Journal, State};
 use super::plan::{self, Plan};
 use super::preflight::preflight;
@@ -42,6 +42,17 @@ pub struct Report {
     pub extracted: Extracted,
     /// A restore that had been cut off before, and how it ended.
     pub earlier: Option<(Uuid, Ending)>,
+    /// What could not be removed and nothing needs.
+    pub leftovers: Vec<Leftover>,
+}
+
+/// How a restore that waited was ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ended {
+    /// Whether there was something to do.
+    pub outcome: Outcome,
+    /// What could not be removed and nothing needs.
+    pub leftovers: Vec<Leftover>,
 }
 
 /// Whether a step was needed.
@@ -77,23 +88,27 @@ pub fn run(
     checker: &dyn Checker,
 ) -> Result<Report, RestoreError> {
     let _restores = volume.lock_restore()?;
-    let earlier = settle::finish(volume)?;
+    let settled = settle::finish(volume)?;
     if let Some(journal) = Journal::read(volume.layout)? {
         return Err(waiting(volume, &journal));
     }
     let _lock = volume.lock_volume()?;
     let (mut journal, mut report) = begin(volume, snapshot, request, true)?;
-    report.earlier = earlier;
+    report.earlier = settled.ended;
+    report.leftovers = settled.leftovers;
     if let Err(cause) = volume.forward(&mut journal, snapshot, checker) {
         return Err(back(volume, journal, cause));
     }
-    match volume.commit(&mut journal) {
-        Ok(()) => Ok(report),
-        Err(source) => Err(RestoreError::Leftover {
-            id: journal.id,
-            source: Box::new(source),
+    // Whatever fails now, the new state is in place and stays; the next command that writes goes on.
+    let left = match volume.commit(&mut journal) {
+        Ok(left) => left,
+        Err(error) => Some(Leftover {
+            path: shown(&volume.layout.join(journal.scratch())),
+            reason: error.to_string(),
         }),
-    }
+    };
+    report.leftovers.extend(left);
+    Ok(report)
 }
 
 /// Unpacks the new state beside the old one; the volume belongs to this restore from now on.
@@ -105,7 +120,7 @@ pub fn prepare(
     request: &Request<'_>,
 ) -> Result<Report, RestoreError> {
     let _restores = volume.lock_restore()?;
-    let earlier = settle::finish(volume)?;
+    let settled = settle::finish(volume)?;
     match Journal::read(volume.layout)? {
         None => {}
         Some(journal) if journal.id == request.id => {
@@ -116,14 +131,19 @@ pub fn prepare(
                     ..Plan::default()
                 },
                 extracted: Extracted::default(),
-                earlier,
+                earlier: settled.ended,
+                leftovers: settled.leftovers,
             });
         }
         Some(journal) => return Err(waiting(volume, &journal)),
     }
     let _lock = volume.lock_volume()?;
     let (_, report) = begin(volume, snapshot, request, false)?;
-    Ok(Report { earlier, ..report })
+    Ok(Report {
+        earlier: settled.ended,
+        leftovers: settled.leftovers,
+        ..report
+    })
 }
 
 /// Puts the prepared state in place and checks it; setup and serve run on it, and it can still be undone.
@@ -151,11 +171,14 @@ pub fn switch(
 }
 
 /// Keeps the new state and removes the old one. The service may be running.
-pub fn commit(volume: &Volume<'_>, id: Uuid) -> Result<Outcome, RestoreError> {
+pub fn commit(volume: &Volume<'_>, id: Uuid) -> Result<Ended, RestoreError> {
     let _restores = volume.lock_restore()?;
-    settle::finish(volume)?;
+    let mut ended = Ended {
+        outcome: Outcome::NothingToDo,
+        leftovers: settle::finish(volume)?.leftovers,
+    };
     let Some(mut journal) = own(volume, id)? else {
-        return Ok(Outcome::NothingToDo);
+        return Ok(ended);
     };
     if journal.state != State::Switched {
         return Err(RestoreError::State {
@@ -164,20 +187,25 @@ pub fn commit(volume: &Volume<'_>, id: Uuid) -> Result<Outcome, RestoreError> {
             needed: State::Switched.as_str(),
         });
     }
-    volume.commit(&mut journal)?;
-    Ok(Outcome::Done)
+    ended.leftovers.extend(volume.commit(&mut journal)?);
+    ended.outcome = Outcome::Done;
+    Ok(ended)
 }
 
 /// Brings the old state back and removes the new one; the service must be stopped.
-pub fn undo(volume: &Volume<'_>, id: Uuid) -> Result<Outcome, RestoreError> {
+pub fn undo(volume: &Volume<'_>, id: Uuid) -> Result<Ended, RestoreError> {
     let _restores = volume.lock_restore()?;
-    settle::finish(volume)?;
+    let mut ended = Ended {
+        outcome: Outcome::NothingToDo,
+        leftovers: settle::finish(volume)?.leftovers,
+    };
     let Some(mut journal) = own(volume, id)? else {
-        return Ok(Outcome::NothingToDo);
+        return Ok(ended);
     };
     let _lock = volume.lock_volume()?;
-    volume.go_back(&mut journal)?;
-    Ok(Outcome::Done)
+    ended.leftovers.extend(volume.go_back(&mut journal)?);
+    ended.outcome = Outcome::Done;
+    Ok(ended)
 }
 
 /// Compares, checks and unpacks; on failure nothing is left.
@@ -208,6 +236,7 @@ fn begin(
                 plan,
                 extracted,
                 earlier: None,
+                leftovers: Vec::new(),
             };
             Ok((journal, report))
         }
@@ -219,7 +248,11 @@ fn begin(
 fn back(volume: &Volume<'_>, mut journal: Journal, cause: RestoreError) -> RestoreError {
     let (id, cause) = (journal.id, Box::new(cause));
     match volume.go_back(&mut journal) {
-        Ok(()) => RestoreError::Undone { id, cause },
+        Ok(leftover) => RestoreError::Undone {
+            id,
+            cause,
+            leftover,
+        },
         Err(undo) => RestoreError::NotUndone {
             id,
             root: shown(volume.layout.root()),

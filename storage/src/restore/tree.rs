@@ -18,6 +18,8 @@ use crate::archive::path::RelativePath;
 
 /// Deeper directories are moved up before they are removed, so that few descriptors are open.
 const MAX_REMOVAL_DEPTH: usize = 64;
+/// Most directories that a walk keeps open besides its root; deeper trees open their upper ones again.
+const MAX_OPEN: usize = 64;
 /// Names that a removal holds per directory.
 const REMOVAL_BATCH: usize = 1024;
 
@@ -194,7 +196,8 @@ pub(super) struct Walk {
 }
 
 struct Frame {
-    directory: OwnedFd,
+    /// Closed in deep trees.
+    directory: Option<OwnedFd>,
     path: Option<RelativePath>,
     names: std::vec::IntoIter<Box<[u8]>>,
 }
@@ -205,7 +208,7 @@ impl Walk {
         let mut names = names(root.as_fd())?;
         names.retain(|name| wanted(name));
         let frame = Frame {
-            directory: root,
+            directory: Some(root),
             path: None,
             names: names.into_iter(),
         };
@@ -219,7 +222,10 @@ impl Walk {
     /// The next entry; what vanished meanwhile is left out.
     pub(super) fn next(&mut self) -> io::Result<Option<(RelativePath, Node)>> {
         self.enter()?;
-        while let Some(frame) = self.frames.last_mut() {
+        loop {
+            let Some(frame) = self.frames.last_mut() else {
+                return Ok(None);
+            };
             let Some(name) = frame.names.next() else {
                 self.frames.pop();
                 continue;
@@ -230,7 +236,12 @@ impl Walk {
             };
             let path =
                 path.map_err(|error| io::Error::new(io::ErrorKind::InvalidFilename, error))?;
-            let Some(node) = look(frame.directory.as_fd(), &name)? else {
+            let found = match self.reopen() {
+                Ok(directory) => look(directory, &name)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            let Some(node) = found else {
                 continue;
             };
             if node.is_directory() {
@@ -239,7 +250,20 @@ impl Walk {
             self.current = Some(path.clone());
             return Ok(Some((path, node)));
         }
-        Ok(None)
+    }
+
+    /// The last directory, opened again where it was closed.
+    fn reopen(&mut self) -> io::Result<BorrowedFd<'_>> {
+        let absent = || io::Error::from(io::ErrorKind::NotFound);
+        let (last, above) = self.frames.split_last_mut().ok_or_else(absent)?;
+        if last.directory.is_none()
+            && let Some(path) = &last.path
+        {
+            let root = above.first().and_then(|root| root.directory.as_ref());
+            last.directory = Some(open_path(root.ok_or_else(absent)?.as_fd(), path)?);
+        }
+        let opened = last.directory.as_ref();
+        opened.map(AsFd::as_fd).ok_or_else(absent)
     }
 
     /// Leaves out what is in the directory that was told last.
@@ -249,11 +273,16 @@ impl Walk {
 
     /// The directory in which the entry lies that was told last; `None` before the first and after the last.
     pub(super) fn directory(&self) -> Option<BorrowedFd<'_>> {
-        self.frames.last().map(|frame| frame.directory.as_fd())
+        let last = self.frames.last()?;
+        last.directory.as_ref().map(AsFd::as_fd)
     }
 
     fn enter(&mut self) -> io::Result<()> {
-        let (Some(name), Some(frame)) = (self.pending.take(), self.frames.last()) else {
+        let Some(name) = self.pending.take() else {
+            return Ok(());
+        };
+        // It was told from the last directory, which is therefore open.
+        let Some(above) = self.directory() else {
             return Ok(());
         };
         let shown = |error: io::Error| {
@@ -263,18 +292,39 @@ impl Walk {
                 format!("{}: {error}", path.unwrap_or_default()),
             )
         };
-        let directory = match open_child(frame.directory.as_fd(), &name) {
+        let directory = match open_child(above, &name) {
             Ok(directory) => directory,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(shown(error)),
         };
         let names = names(directory.as_fd()).map_err(shown)?;
         self.frames.push(Frame {
-            directory,
+            directory: Some(directory),
             path: self.current.clone(),
             names: names.into_iter(),
         });
+        let upper = self.frames.len().saturating_sub(MAX_OPEN + 1);
+        if upper > 0 {
+            self.frames[upper].directory = None;
+        }
         Ok(())
+    }
+}
+
+/// Opens a directory at a path below `root`; a link or a mount point on the way is an error.
+fn open_path(root: BorrowedFd<'_>, path: &RelativePath) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    match rustix::fs::openat2(root, path.as_path(), flags, Mode::empty(), resolve) {
+        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => {
+            let mut opened: Option<OwnedFd> = None;
+            for name in path.components() {
+                let above = opened.as_ref().map_or(root, AsFd::as_fd);
+                opened = Some(open_child(above, name)?);
+            }
+            opened.ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+        opened => Ok(opened?),
     }
 }
 
@@ -405,16 +455,43 @@ impl Parents {
             return Ok(self.base.as_fd());
         };
         if self.last.as_ref().is_none_or(|(last, _)| *last != parent) {
-            let mut current: Option<OwnedFd> = None;
-            for name in parent.components() {
-                let above = current.as_ref().map_or(self.base.as_fd(), AsFd::as_fd);
-                current = Some(open_child(above, name)?);
-            }
-            self.last = current.map(|directory| (parent, directory));
+            let directory = open_path(self.base.as_fd(), &parent)?;
+            self.last = Some((parent, directory));
         }
         Ok(self
             .last
             .as_ref()
             .map_or(self.base.as_fd(), |(_, directory)| directory.as_fd()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_deep_tree_is_walked_to_its_end_with_few_descriptors() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut deep = folder.path().to_owned();
+        let depth = 600;
+        for _ in 0..depth {
+            deep.push("d");
+            fs::create_dir(&deep).unwrap();
+            fs::write(deep.with_file_name("e"), "").unwrap();
+        }
+        let root = crate::descriptor::open_root(folder.path()).unwrap();
+        let mut parents = Parents::below(root.try_clone().unwrap());
+        let mut walk = Walk::new(root, &|_| true).unwrap();
+        let mut paths = Vec::new();
+        while let Some((path, node)) = walk.next().unwrap() {
+            assert!(look(walk.directory().unwrap(), path.name()).unwrap() == Some(node));
+            assert!(look(parents.of(&path).unwrap(), path.name()).unwrap() == Some(node));
+            let open = walk.frames.iter().filter(|frame| frame.directory.is_some());
+            assert!(open.count() <= MAX_OPEN + 1);
+            paths.push(path);
+        }
+        assert_eq!(paths.len(), 2 * depth);
+        assert!(paths.is_sorted());
     }
 }

@@ -4,14 +4,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::Mode as FileMode;
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use super::check::{self, Checker};
-use super::error::{JournalError, RestoreError, shown, used};
+use super::error::{JournalError, Leftover, RestoreError, shown, used};
 use super::gate::{Gate, Open};
 use super::journal::{Journal, State};
 use super::merge;
@@ -20,9 +21,11 @@ use super::plan::is_chosen;
 use super::preflight;
 use super::switch::{self, NEW, OLD, Places};
 use super::tree;
-use crate::archive::category::Category;
+use crate::archive::category::{Category, RESTORE_PREFIX};
+use crate::archive::manifest::Time;
 use crate::atomic::DIRECTORY_MODE;
 use crate::descriptor;
+use crate::extract::tree::times;
 use crate::layout::Layout;
 use crate::lock::{LockError, Mode, VolumeLock};
 use crate::progress::{Progress, Silent};
@@ -32,7 +35,9 @@ use crate::snapshot::{Extracted, Snapshot};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Space that lets the journal change its state when the volume is full.
 const SPARE: &str = "spare";
-/// Its least size, in bytes.
+/// A file that shows which times the file system can keep.
+const PROBE: &str = "time";
+/// The spare's least size, in bytes.
 const MIN_SPARE: usize = 64 << 10;
 
 /// The volume that a restore works on, and how.
@@ -198,7 +203,9 @@ impl<'a> Volume<'a> {
             journal.items.iter().any(|item| item.has_new && named(item))
         };
         self.progress.step("Checking the restored state");
-        check::check_entries(snapshot, root, &restored)?;
+        let scratch = self.scratch(journal);
+        let kept_time = |time| kept_time(&scratch, time);
+        check::check_entries(snapshot, root, &restored, &kept_time)?;
         self.check(checker)
     }
 
@@ -215,7 +222,7 @@ impl<'a> Volume<'a> {
     }
 
     /// From any state but `committing` to the old state, without a journal.
-    pub(super) fn go_back(&self, journal: &mut Journal) -> Result<(), RestoreError> {
+    pub(super) fn go_back(&self, journal: &mut Journal) -> Result<Option<Leftover>, RestoreError> {
         if matches!(
             journal.state,
             State::Switching | State::Switched | State::Undoing
@@ -238,7 +245,7 @@ impl<'a> Volume<'a> {
     }
 
     /// From `switched` to the new state, without a journal.
-    pub(super) fn commit(&self, journal: &mut Journal) -> Result<(), RestoreError> {
+    pub(super) fn commit(&self, journal: &mut Journal) -> Result<Option<Leftover>, RestoreError> {
         self.progress.step("Removing the old state");
         if journal.state != State::Committing {
             self.save(journal, State::Committing)?;
@@ -247,15 +254,31 @@ impl<'a> Volume<'a> {
     }
 
     /// Removes the scratch folder, then the journal.
-    fn clean(&self, journal: &Journal) -> Result<(), RestoreError> {
-        let path = self.scratch(journal);
+    ///
+    /// A folder that can't be removed stays as rubbish: nothing needs it, so it must not keep anyone from the volume.
+    fn clean(&self, journal: &Journal) -> Result<Option<Leftover>, RestoreError> {
         let root = self.root()?;
-        tree::remove(root.as_fd(), journal.scratch().as_bytes(), self.gate)
-            .and_then(|()| Ok(rustix::fs::fsync(&root)?))
-            .map_err(used(path))?;
+        let removed = tree::remove(root.as_fd(), journal.scratch().as_bytes(), self.gate)
+            .and_then(|()| Ok(rustix::fs::fsync(&root)?));
+        let leftover = removed.err().map(|source| {
+            // Under a name of its own it is in nobody's way, not even when the same restore is tried again.
+            let name = format!("{RESTORE_PREFIX}{}", Uuid::new_v4());
+            let (root, scratch) = (root.as_fd(), journal.scratch());
+            let moved = tree::rename(root, scratch.as_bytes(), root, name.as_bytes());
+            let stays = if moved.is_ok() { name } else { scratch };
+            Leftover::new(&self.layout.join(stays), &source)
+        });
         self.pass("remove the journal")?;
-        Journal::remove(self.layout).map_err(used(Journal::path(self.layout)))
+        Journal::remove(self.layout).map_err(used(Journal::path(self.layout)))?;
+        Ok(leftover)
     }
+}
+
+/// What the file system makes of a time: a file beside the new state gets it, too.
+fn kept_time(scratch: &Path, time: Time) -> io::Result<Time> {
+    let file = std::fs::File::create(scratch.join(PROBE))?;
+    rustix::fs::futimens(&file, &times(time))?;
+    Ok(tree::look_at(file.as_fd())?.mtime)
 }
 
 fn short_id(journal: &Journal) -> String {

@@ -261,6 +261,7 @@ impl Tar {
             _ => Content::File {
                 attributes,
                 size: self.size,
+                allocated: self.size,
                 sha256: Digest::of(&self.data),
                 place,
             },

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -129,6 +129,8 @@ pub struct Fake {
     pub fails_after: Option<usize>,
     /// Unpacking is killed after so many entries.
     pub dies_after: Option<usize>,
+    /// Where it lies.
+    pub folder: Option<PathBuf>,
 }
 
 impl Fake {
@@ -138,6 +140,7 @@ impl Fake {
             things: things(list),
             fails_after: None,
             dies_after: None,
+            folder: None,
         }
     }
 
@@ -149,6 +152,10 @@ impl Fake {
 impl Snapshot for Fake {
     fn include(&self) -> &[Category] {
         &self.include
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
     }
 
     fn entries(&self, each: &mut dyn FnMut(&Entry) -> io::Result<()>) -> Result<(), SnapshotError> {
@@ -167,6 +174,7 @@ impl Snapshot for Fake {
                 Thing::File(content, mode, seconds) => Content::File {
                     attributes: attributes(*mode, *seconds),
                     size: content.len() as u64,
+                    allocated: content.len() as u64,
                     sha256: Digest::of(content),
                     place,
                 },

@@ -56,6 +56,10 @@ pub fn model_ready(seen: Seen<'_>) -> Finding {
             ),
         );
     }
+    if states().any(|(_, state)| state == "Loading") {
+        let message = "the model is being loaded";
+        return finding(State::Unknown, Reason::Progressing, message.into());
+    }
     if let Some((_, state)) = states().find(|(_, state)| *state != "Loaded") {
         return finding(
             State::Unknown,

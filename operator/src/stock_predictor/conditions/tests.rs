@@ -8,7 +8,7 @@ use super::*;
 use crate::stock_predictor::claim::tests::claim;
 use crate::stock_predictor::fixture::{merge, validated};
 use crate::stock_predictor::pods::tests::{pod, status};
-use crate::stock_predictor::status::conditions;
+use crate::stock_predictor::status::{conditions, transitions};
 
 /// Everything that is seen of a predictor that serves.
 struct World {
@@ -218,7 +218,8 @@ fn a_stopped_predictor_says_what_stopped_it(#[case] spec: Value, #[case] text: &
 #[rstest]
 #[case::missing(json!({"model": {"state": "ModelMissing", "message": "no folder"}}), State::False, Reason::ModelMissing)]
 #[case::refused(json!({"model": {"state": "ModelRefused", "message": "hash"}}), State::False, Reason::ModelRefused)]
-#[case::of_another_release(json!({"model": {"state": "Loading"}}), State::Unknown, Reason::Progressing)]
+#[case::loading(json!({"model": {"state": "Loading"}}), State::Unknown, Reason::Progressing)]
+#[case::of_another_release(json!({"model": {"state": "Resting"}}), State::Unknown, Reason::Progressing)]
 fn the_model_becomes_a_condition(
     #[case] changes: Value,
     #[case] state: State,
@@ -230,6 +231,25 @@ fn the_model_becomes_a_condition(
     };
     assert_eq!(world.is(ConditionType::ModelReady), (state, reason));
     assert_eq!(world.is(ConditionType::Ready), (State::False, reason));
+}
+
+/// What a predictor says of itself before its first look at the model.
+#[test]
+fn a_model_that_is_being_loaded_is_no_problem() {
+    let world = World {
+        deployment: Some(deployment(&json!({"status": {"readyReplicas": 0}}))),
+        stats: vec![stats(&json!({
+            "model": {"state": "Loading", "name": null, "version": null, "message": "try again"},
+            "problems": [{"type": "ModelLoading", "message": "try again"}],
+        }))],
+        ..World::new(&json!({}))
+    };
+    assert_eq!(
+        world.finding(ConditionType::ModelReady).message,
+        "the model is being loaded"
+    );
+    let findings = world.findings();
+    assert_eq!(transitions(&findings, &[]), [] as [&Finding; 0], "no Event");
 }
 
 #[test]

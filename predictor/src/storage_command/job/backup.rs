@@ -14,7 +14,7 @@ use stockpredictor_storage::destination::Destination;
 use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::marker::{Marker, State};
 use stockpredictor_storage::period::Period;
-use stockpredictor_storage::restore::AllowSwitched;
+use stockpredictor_storage::restore::{Access, AllowSwitched};
 use stockpredictor_storage::verify;
 
 use super::document::{Backup, Look};
@@ -51,7 +51,7 @@ pub fn ready(layout: &Layout) -> Result<Marker, Failure> {
 /// Makes the backup.
 pub fn run(job: &Backup, stop: &Stop, message: &mut Message) -> Result<(), Failure> {
     let layout = Layout::new(&job.root);
-    settle::settled(&layout, AllowSwitched::No)?;
+    settle::settled(&layout, Access::Write, AllowSwitched::No)?;
     let marker = ready(&layout)?;
     message.destinations = told(job);
     let sites = reach(job, stop, message)?;

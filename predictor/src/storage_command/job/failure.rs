@@ -266,7 +266,9 @@ fn of_restore(error: &RestoreError) -> Reason {
         RestoreError::Undone { cause, .. } => of_restore(cause),
         RestoreError::Journal(error) => of_journal(error),
         RestoreError::Snapshot(error) => of_snapshot(error),
-        RestoreError::NotIncluded { .. } | RestoreError::Nothing => Reason::InvalidJob,
+        RestoreError::NotIncluded { .. } | RestoreError::Nothing | RestoreError::Source { .. } => {
+            Reason::InvalidJob
+        }
         RestoreError::Space { .. } | RestoreError::Inodes { .. } => Reason::NoSpace,
         RestoreError::Denied { .. } => Reason::VolumeNotReady,
         RestoreError::Use { source, .. } if is_full(source) => Reason::NoSpace,
@@ -277,7 +279,6 @@ fn of_restore(error: &RestoreError) -> Reason {
         | RestoreError::TooManyNames { .. }
         | RestoreError::Use { .. }
         | RestoreError::NotUndone { .. }
-        | RestoreError::Leftover { .. }
         | RestoreError::NotEmpty { .. } => Reason::Failed,
     }
 }
@@ -287,6 +288,7 @@ impl From<BackupError> for Failure {
         let reason = match &error {
             BackupError::Request(_) | BackupError::Recipient(_) => Reason::InvalidJob,
             BackupError::Lock(LockError::Taken { .. }) => Reason::VolumeLocked,
+            BackupError::Journal(error) => of_journal(error),
             BackupError::Volume { source, .. } if is_full(source) => Reason::VolumeFull,
             BackupError::Lock(LockError::Use { .. }) | BackupError::Volume { .. } => {
                 Reason::VolumeNotReady

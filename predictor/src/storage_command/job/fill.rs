@@ -12,7 +12,7 @@ use stockpredictor_storage::select::Wanted;
 
 use super::document::Restore;
 use super::failure::{Failure, Reason};
-use super::in_place::{layout, model, tell_proof};
+use super::in_place::{layout, model, tell_leftovers, tell_proof};
 use super::interrupt::Stop;
 use super::message::{Message, State};
 use super::preflight::{measure, verify};
@@ -86,6 +86,7 @@ fn fill(
     if has_models {
         tell_proof(&prove::verdict(layout.root()), message);
     }
+    tell_leftovers(&report.leftovers, message);
     let told = message.restore();
     told.state = State::Filled;
     told.take_plan(&report.plan);

@@ -11,7 +11,7 @@ use stockpredictor_storage::chain::Chain;
 use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::marker::{self, Marker};
 use stockpredictor_storage::restore::{
-    self, Journal, JournalError, NoCheck, Outcome, Request, RestoreError, Volume,
+    self, Journal, JournalError, Leftover, NoCheck, Outcome, Request, RestoreError, Volume,
 };
 use stockpredictor_storage::select::Wanted;
 use stockpredictor_storage::setup;
@@ -66,6 +66,7 @@ fn prepare_on(
     let report = restore::prepare(&volume, &chain, &request)
         .map_err(|error| source.explain(error.into()))?;
     drop(watch);
+    tell_leftovers(&report.leftovers, message);
     // A step that had been done before has nothing more to tell.
     if report.plan.needed_bytes > 0 {
         message.restore().take_plan(&report.plan);
@@ -213,7 +214,9 @@ pub fn commit(job: &Restore, message: &mut Message) -> Result<(), Failure> {
     let volume = Volume::new(&layout);
     let done = restore::commit(&volume, job.id);
     message.restore().state = state(&layout, job, ended(done.is_ok(), State::Committed));
-    match done? {
+    let done = done?;
+    tell_leftovers(&done.leftovers, message);
+    match done.outcome {
         Outcome::Done => message.say("the restored state stays; the old one is removed"),
         Outcome::NothingToDo => message.say("no restore waits: it was ended before"),
     }
@@ -233,12 +236,21 @@ pub fn undo(job: &Restore, message: &mut Message) -> Result<(), Failure> {
         done => done,
     };
     message.restore().state = state(&layout, job, ended(done.is_ok(), State::Undone));
-    match done? {
+    let done = done?;
+    tell_leftovers(&done.leftovers, message);
+    match done.outcome {
         Outcome::Done => message.say("the old state is back"),
         Outcome::NothingToDo => message.say("no restore waits: it was ended before"),
     }
     unpin(job, message);
     Ok(())
+}
+
+/// What could not be removed and nothing needs.
+pub fn tell_leftovers(leftovers: &[Leftover], message: &mut Message) {
+    for leftover in leftovers {
+        message.warn(leftover.to_string());
+    }
 }
 
 const fn ended(is_done: bool, state: State) -> State {

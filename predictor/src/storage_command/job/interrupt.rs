@@ -4,7 +4,7 @@
 //! could as well have been killed, and the next one goes on from there.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -145,6 +145,10 @@ impl Guarded {
 impl Destination for Guarded {
     fn label(&self) -> String {
         self.inner.label()
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        self.inner.folder()
     }
 
     fn list(&self) -> Result<Vec<Item>, DestinationError> {

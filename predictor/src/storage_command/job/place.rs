@@ -5,8 +5,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
-use stockpredictor_storage::destination::Destination;
 use stockpredictor_storage::destination::folder::Folder;
+use stockpredictor_storage::destination::{Destination, inside};
 use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::retention::Policy;
 
@@ -118,9 +118,15 @@ impl Place {
                     Some(root) => Layout::new(root).join(path),
                     None => path.clone(),
                 };
-                Box::new(match missing {
-                    Missing::Make => Folder::create(path)?,
-                    Missing::Refuse => Folder::open(path)?,
+                Box::new(match (missing, root) {
+                    (Missing::Make, Some(root)) => {
+                        inside::refuse(&Layout::new(root), &path)
+                            .map_err(|error| Failure::new(Reason::InvalidJob, error))?;
+                        // The volume's own archives leave room for the service.
+                        Folder::create(path)?.beside(root)
+                    }
+                    (Missing::Make, None) => Folder::create(path)?,
+                    (Missing::Refuse, _) => Folder::open(path)?,
                 })
             }
             (None, Some(url)) => {

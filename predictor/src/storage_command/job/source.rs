@@ -9,7 +9,6 @@ use std::path::Path;
 use jiff::Timestamp;
 use stockpredictor_storage::archive::category::Category;
 use stockpredictor_storage::archive::digest::Digest;
-use stockpredictor_storage::archive::meta::Meta;
 use stockpredictor_storage::archive::name::ArchiveName;
 use stockpredictor_storage::catalog::{Catalog, Record};
 use stockpredictor_storage::chain::Chain;
@@ -41,11 +40,14 @@ impl Attested {
     }
 
     /// What the document says comes first: it was never on the volume.
-    pub fn attest(&self, meta: &Meta) -> Attestation {
-        match self.given.get(&meta.name) {
-            Some(known) if *known == meta.sha256 => Attestation::Known(*known),
-            Some(known) => Attestation::Mismatch { expected: *known },
-            None => self.own.attest(meta),
+    pub fn attest(&self, record: &Record) -> Attestation {
+        let Some(known) = self.given.get(&record.name) else {
+            return self.own.attest_record(record);
+        };
+        match &record.meta {
+            Some(meta) if meta.sha256 != *known => Attestation::Mismatch { expected: *known },
+            // Without a file beside it that fits the archive's own bytes decide.
+            Some(_) | None => Attestation::Known(*known),
         }
     }
 }
@@ -106,14 +108,14 @@ impl Source {
         let is_named = matches!(wanted, Wanted::Name(_));
         let is_ours = |record: &&Record| {
             let meta = record.meta.as_ref();
-            is_named || meta.is_some_and(|meta| is_of(origin, &meta.origin))
+            is_named || meta.is_none_or(|meta| is_of(origin, &meta.origin))
         };
         let records: Vec<Record> = catalog.records.iter().filter(is_ours).cloned().collect();
         let scope = Scope::Predictor {
             namespace: origin.namespace.clone(),
             predictor: origin.predictor.clone(),
         };
-        let attest = |meta: &Meta| attested.attest(meta);
+        let attest = |record: &Record| attested.attest(record);
         let choice = select::select(&records, wanted, &scope, &attest, job.sha256)?;
         for (name, reason) in &choice.skipped {
             message.warn(format!("{name} was passed over: {reason}"));

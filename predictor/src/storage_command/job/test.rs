@@ -101,7 +101,7 @@ fn reach(job: &Test, stop: &Stop, message: &mut Message) -> Result<Vec<Site>, Fa
 fn of_owner(job: &Test, catalog: &Catalog) -> Vec<Record> {
     let is_ours = |record: &&Record| {
         let meta = record.meta.as_ref();
-        meta.is_some_and(|meta| is_of(&job.origin, &meta.origin))
+        meta.is_none_or(|meta| is_of(&job.origin, &meta.origin))
     };
     catalog.records.iter().filter(is_ours).cloned().collect()
 }
@@ -119,7 +119,7 @@ fn choose<'a>(
     let mut newest: Option<Chosen<'a>> = None;
     let mut refused: Option<SelectError> = None;
     for (site, records) in owned {
-        let attest = |meta: &Meta| attested.attest(meta);
+        let attest = |record: &Record| attested.attest(record);
         match select::select(records, &Wanted::Latest, &scope, &attest, None) {
             Ok(choice) => {
                 let Some(meta) = &choice.record.meta else {

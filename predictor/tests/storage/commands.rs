@@ -1,48 +1,13 @@
-//! `predictor storage …` as a program: reports, exit codes, and the guide's scripts.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+//! What each command reports, and with which exit code.
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-const MODEL: &str = "ml_models/nvda_lstm_model";
-
-fn predictor(command: &str, root: &Path) -> Command {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_predictor"));
-    program.env_clear();
-    if let Some(library) = std::env::var_os("ORT_DYLIB_PATH") {
-        program.env("ORT_DYLIB_PATH", library);
-    }
-    program.args(["storage", command, "--root"]).arg(root);
-    program
-}
-
-fn run(command: &str, root: &Path, arguments: &[&str]) -> Output {
-    predictor(command, root).args(arguments).output().unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
-
-fn volume() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("volume");
-    let done = run("setup", &root, &["--samples"]);
-    assert!(done.status.success(), "{done:?}");
-    (folder, root)
-}
-
-fn old(path: &Path, hours: u64) {
-    fs::write(path, "x").unwrap();
-    let file = fs::File::open(path).unwrap();
-    let time = SystemTime::now() - Duration::from_hours(hours);
-    file.set_modified(time).unwrap();
-}
+use crate::common::{MODEL, json, old, predictor, run, volume};
 
 #[test]
 fn setup_tells_what_it_repaired() {
@@ -251,4 +216,26 @@ fn the_guides_scripts_do_what_the_commands_do() {
     assert!(text.contains("   ml_cache: 1B (1 files)"), "{text}");
     assert!(script("cleanup_data.sh", &[]).status.success());
     assert!(!root.join("ml_cache/a").exists());
+
+    let done = script("backup_data.sh", &[]);
+    let text = String::from_utf8(done.stdout).unwrap();
+    let (_, file) = text
+        .split_once("File: ")
+        .unwrap_or_else(|| panic!("{text}"));
+    let archive = file.lines().next().unwrap();
+    assert!(root.join(archive).is_file(), "{text}");
+    let list = String::from_utf8(script("restore_data.sh", &[]).stdout).unwrap();
+    assert!(
+        list.contains(archive.trim_start_matches("backups/")),
+        "{list}"
+    );
+    let config = root.join("config/ml_config.json");
+    let before = fs::read(&config).unwrap();
+    fs::write(&config, "{}").unwrap();
+    let refused = script("restore_data.sh", &[archive]);
+    assert_eq!(refused.status.code(), Some(1), "nobody can be asked");
+    assert_eq!(fs::read(&config).unwrap(), b"{}");
+    let done = script("restore_data.sh", &[archive, "--yes"]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert_eq!(fs::read(&config).unwrap(), before);
 }
