@@ -117,16 +117,18 @@ reasons! {
 
     /// WorkloadAvailable: the pods asked for are ready.
     Available,
-    /// WorkloadAvailable: the image can't be pulled.
+    /// WorkloadAvailable, jobs: the image can't be pulled.
     ImagePullFailed,
-    /// WorkloadAvailable: no node can take the pod.
+    /// WorkloadAvailable, jobs: no node can take the pod.
     Unschedulable,
     /// WorkloadAvailable: the predictor ends again and again.
     CrashLooping,
     /// WorkloadAvailable: the init step could not set the volume up.
     SetupFailed,
-    /// WorkloadAvailable: pods can't be created, such as by a quota or a policy.
+    /// WorkloadAvailable, jobs: pods can't be created, such as by a quota or a policy.
     PodsRefused,
+    /// Jobs: a volume or a Secret can't be mounted into the pod.
+    MountFailed,
 
     /// ModelReady: the model asked for answers.
     Loaded,

@@ -6,11 +6,16 @@
 
 pub mod condition;
 pub mod crd;
+mod destination;
 pub mod reference;
 mod rule;
 mod stock_predictor;
 pub mod well_known;
 
+pub use destination::{
+    ArchiveRetention, ClaimPlace, Destination, ObjectStorePlace, Place, SecretKeyReference,
+    SecretReference, VolumePlace,
+};
 pub use stock_predictor::{
     AccessMode, CacheSpec, DeletionPolicy, ImagePullPolicy, ImagePullSecret, ModelSpec,
     ModelStatus, RetentionSpec, StockPredictor, StockPredictorSpec, StockPredictorStatus,

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod drift;
 pub mod health;
 pub mod http_client;
+pub mod job;
 pub mod logging;
 pub mod metrics;
 #[cfg(test)]

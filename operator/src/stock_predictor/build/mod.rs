@@ -22,7 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 use stockpredictor_api::StockPredictor;
 
-pub use pod::{PREDICTOR, SETUP};
+pub use pod::{PREDICTOR, PROGRAM, SETUP, container_security, pod_security};
 
 use super::claim::ClaimPlan;
 use super::labels;
