@@ -7,6 +7,8 @@
 pub mod condition;
 pub mod crd;
 mod destination;
+mod part;
+mod predictor_ref;
 pub mod reference;
 mod rule;
 mod stock_predictor;
@@ -16,6 +18,8 @@ pub use destination::{
     ArchiveRetention, ClaimPlace, Destination, ObjectStorePlace, Place, SecretKeyReference,
     SecretReference, VolumePlace,
 };
+pub use part::Part;
+pub use predictor_ref::PredictorRef;
 pub use stock_predictor::{
     AccessMode, CacheSpec, DeletionPolicy, ImagePullPolicy, ImagePullSecret, ModelSpec,
     ModelStatus, RetentionSpec, StockPredictor, StockPredictorSpec, StockPredictorStatus,
