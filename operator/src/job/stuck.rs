@@ -59,7 +59,7 @@ pub fn needs_events(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> bool {
     }
     match live(pods).next() {
         None => pods.is_empty(),
-        Some(pod) => starts(pod) && old(created(pod), now).is_some(),
+        Some(pod) => starts(pod) && old(created(pod.as_ref()), now).is_some(),
     }
 }
 
@@ -68,7 +68,7 @@ pub fn stuck(job: &Job, pods: &[Arc<Pod>], events: &[Event], now: Timestamp) -> 
     let Some(pod) = live(pods).next() else {
         return pods.is_empty().then(|| no_pod(job, events, now)).flatten();
     };
-    let since = created(pod)?;
+    let since = created(pod.as_ref())?;
     let (reason, message) = unschedulable(pod)
         .filter(|_| old(Some(since), now).is_some())
         .or_else(|| statuses(pod).find_map(|status| not_created(pod, status)))
