@@ -20,5 +20,6 @@ pub mod quantity;
 pub mod run;
 pub mod server;
 pub mod stock_predictor;
+pub mod storage_backup;
 pub mod watch;
 pub mod writer;

@@ -12,13 +12,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
 use crate::cli::RunArgs;
+use crate::controller::Shared;
 use crate::health::{Health, WATCH_TIMEOUT};
 use crate::metrics::Metrics;
-use crate::server;
-use crate::stock_predictor::controller::{self, Shared};
 use crate::stock_predictor::stats::Poller;
 use crate::stock_predictor::validate::Defaults;
 use crate::watch::Scope;
+use crate::{server, stock_predictor, storage_backup};
 
 /// How long connecting to the API server may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -79,13 +79,22 @@ pub async fn run(arguments: RunArgs) -> Result<(), Error> {
     };
     let scopes = Scope::from_namespaces(&arguments.watch_namespaces);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?scopes, listen = %arguments.listen, "operator started");
-    let controllers = scopes.into_iter().map(|scope| {
-        tokio::spawn(controller::control(
-            shared.clone(),
-            scope,
-            arguments.concurrency,
-            until(stopped.clone()),
-        ))
+    let controllers = scopes.into_iter().flat_map(|scope| {
+        [
+            tokio::spawn(stock_predictor::controller::control(
+                shared.clone(),
+                scope.clone(),
+                arguments.concurrency,
+                until(stopped.clone()),
+            )),
+            tokio::spawn(storage_backup::controller::control(
+                shared.clone(),
+                scope,
+                arguments.concurrency,
+                Arc::new(|_, _| None),
+                until(stopped.clone()),
+            )),
+        ]
     });
     let controllers = join_all(controllers);
     tokio::pin!(controllers);

@@ -217,6 +217,9 @@ mod tests {
         let night: Timestamp = "2025-03-29T12:00:00Z".parse().unwrap();
         let schedule = Schedule::parse("spec.schedule", "30 2 * * *", &zone, night).unwrap();
         let due = schedule.after(night).unwrap();
-        assert!(due > night && due.as_second() - night.as_second() <= 36 * 3600, "{due}");
+        assert!(
+            due > night && due.as_second() - night.as_second() <= 36 * 3600,
+            "{due}"
+        );
     }
 }

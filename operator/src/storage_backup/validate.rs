@@ -3,8 +3,8 @@
 //! In: the object, its predictor, the operator's own settings and the time. Out: a [`ValidatedBackup`], or a [`Refusal`]
 //! whose reason a condition takes. CEL has refused most mistakes at apply time.
 
-use kube::ResourceExt;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use stockpredictor_api::backup_condition::BackupReason;
 use stockpredictor_api::{AccessMode, StockPredictor, StorageBackup, StorageBackupSpec};
 
@@ -141,7 +141,10 @@ pub fn validate(
         .map(|text| Schedule::parse("spec.schedule", text, &zone, now))
         .transpose()
         .map_err(invalid)?;
-    let test = spec.verification.as_ref().and_then(|verification| verification.restore_test.as_ref());
+    let test = spec
+        .verification
+        .as_ref()
+        .and_then(|verification| verification.restore_test.as_ref());
     let test_schedule = test
         .map(|test| {
             let field = "spec.verification.restoreTest.schedule";
@@ -161,10 +164,13 @@ pub fn validate(
 
 /// The ids that the annotation names, sorted, each once. What is no id is left out: it becomes part of a document.
 pub fn accepted(object: &StorageBackup) -> Vec<String> {
-    let text = object.annotations().get(ACCEPT_SUSPECT).cloned().unwrap_or_default();
-    let is_id = |word: &str| {
-        word.len() == 36 && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
-    };
+    let text = object
+        .annotations()
+        .get(ACCEPT_SUSPECT)
+        .cloned()
+        .unwrap_or_default();
+    let is_id =
+        |word: &str| word.len() == 36 && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
     let mut ids: Vec<String> = text
         .split(|c: char| c == ',' || c.is_whitespace())
         .filter(|word| is_id(word))
@@ -219,7 +225,11 @@ mod tests {
         #[case] stops: bool,
     ) {
         let refusal = validated(&spec, predictor.as_ref()).unwrap_err();
-        assert_eq!((refusal.reason, refusal.stops), (reason, stops), "{refusal}");
+        assert_eq!(
+            (refusal.reason, refusal.stops),
+            (reason, stops),
+            "{refusal}"
+        );
     }
 
     #[test]
