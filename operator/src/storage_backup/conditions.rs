@@ -195,7 +195,7 @@ fn last_backup(seen: Seen<'_>) -> Finding {
                 last.message.as_deref().unwrap_or_default(),
             )
         }
-        None if working.is_some() => finding(
+        None if seen.status.active.is_some() => finding(
             State::Unknown,
             BackupReason::Running.as_str(),
             "the first run works",

@@ -91,7 +91,7 @@ fn a_schedule_is_kept_or_it_is_said_why_not(
 
 #[rstest]
 #[case::never(Case::default(), State::Unknown, "NoBackupYet")]
-#[case::first(Case { runs: working(Outcome::Running), ..Case::default() }, State::Unknown, "Running")]
+#[case::first(Case { status: json!({"active": "daily-1"}), runs: working(Outcome::Running), ..Case::default() }, State::Unknown, "Running")]
 #[case::good(Case { status: last("Succeeded", "Completed"), ..Case::default() }, State::True, "Completed")]
 #[case::bad(Case { status: last("Failed", "VolumeFull"), ..Case::default() }, State::False, "VolumeFull")]
 #[case::bad_word(Case { status: last("Failed", "no word"), ..Case::default() }, State::False, "Failed")]

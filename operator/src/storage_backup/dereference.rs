@@ -75,7 +75,7 @@ impl Observed {
 
 /// Why it is not known what is there.
 #[derive(Debug, thiserror::Error)]
-#[error("can't list {what}: {}", crate::writer::explain(source))]
+#[error("can't read {what}: {}", crate::writer::explain(source))]
 pub struct Error {
     /// What was asked for.
     pub what: &'static str,
@@ -113,9 +113,19 @@ pub async fn dereference(
             .flatten()
             .filter_map(|cron| cron.uid()),
     );
-    let jobs = caches.jobs.state_filter(|job| {
+    let mut jobs = caches.jobs.state_filter(|job| {
         job.metadata.namespace.as_deref() == Some(namespace) && concerns(job, name)
     });
+    // The Job that was begun last may not have reached the cache; without it another one would begin beside it.
+    let active = object
+        .status
+        .as_ref()
+        .and_then(|status| status.active.as_deref());
+    if let Some(active) = active.filter(|active| jobs.iter().all(|job| job.name_any() != **active))
+    {
+        let live = live_job(namespace, active, client).await?;
+        jobs.extend(live.filter(|job| concerns(job, name)));
+    }
     let pods = caches
         .pods
         .state_filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace));
@@ -175,6 +185,15 @@ fn reported(outcome: &Outcome) -> bool {
         Outcome::Failed(failed) => failed.report.is_some(),
         _ => true,
     }
+}
+
+async fn live_job(namespace: &str, name: &str, client: &Client) -> Result<Option<Arc<Job>>, Error> {
+    let api: Api<Job> = Api::namespaced(client.clone(), namespace);
+    let job = api.get_opt(name).await.map_err(|source| Error {
+        what: "the Job that runs",
+        source: Box::new(source),
+    })?;
+    Ok(job.map(Arc::new))
 }
 
 async fn live_pods(job: &Job, client: &Client) -> Result<Vec<Arc<Pod>>, Error> {

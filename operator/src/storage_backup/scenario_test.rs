@@ -186,6 +186,13 @@ async fn settled(spec: &Value) -> (StorageBackup, World) {
     (object, world)
 }
 
+/// The `CronJob` that a pass applied, as the API server has it.
+fn suspended(log: &Log) -> Value {
+    let mut cron = body(log, "/cronjobs/daily-backup");
+    cron["metadata"]["uid"] = json!("c");
+    cron
+}
+
 #[tokio::test]
 async fn at_first_sight_there_is_a_cron_job_and_a_status() {
     let (log, again) = pass(&fixture::backup(&json!({})), &World::default()).await;
@@ -234,9 +241,20 @@ async fn a_trigger_begins_one_job_and_is_acknowledged() {
     assert_eq!(told["active"], job["metadata"]["name"]);
     assert_eq!(events(&log), ["BackupStarted"]);
 
-    // The next pass sees the Job and makes no other one.
+    // A pass whose cache doesn't have the Job yet asks for it, and changes nothing.
     object.status = serde_json::from_value(told).unwrap();
-    world.crons = vec![body(&log, "/cronjobs/daily-backup")];
+    world.crons = vec![suspended(&log)];
+    let (accept, live) = (accepting(&object), job.clone());
+    let (client, log) = server(move |asked| {
+        if asked.path.contains("/jobs/") {
+            return Some((200, live.clone()));
+        }
+        accept(asked)
+    });
+    reconcile(&object, &context(&client, &world)).await.unwrap();
+    assert_eq!(log.writes(), [""; 0]);
+
+    // The next pass sees the Job and makes no other one.
     world.jobs = vec![job];
     let (log, again) = pass(&object, &world).await;
     assert_eq!(log.writes(), [""; 0]);
