@@ -64,6 +64,27 @@ seccompProfile:
 - apiGroups: [stockpredictor.io]
   resources: [stockpredictors/status]
   verbs: [patch]
+# It follows the backups that users describe.
+- apiGroups: [stockpredictor.io]
+  resources: [storagebackups]
+  verbs: [get, list, watch]
+# It writes what the runs reported into their status, and nothing else there.
+- apiGroups: [stockpredictor.io]
+  resources: [storagebackups/status]
+  verbs: [patch]
+# It keeps the schedules of backups and restore tests as they should be, and takes one away that nobody wants any more.
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get, list, watch, create, patch, update, delete]
+# It begins runs that are asked for by hand, follows all of them, and removes finished ones beyond the history limits. Archives
+# are not part of a Job.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
+# It reads why a run's pod can't be created or mounted, which only Events tell, to say so in the status.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 # It keeps each predictor's account, settings and address as they should be. Accounts are created without a token.
 # `update`, here and below, replaces a child that somebody changed in such a way that no patch makes it valid again.
 - apiGroups: [""]

@@ -79,7 +79,7 @@ async fn cron(
 ) -> Result<(), Error> {
     match (what, desired, cached) {
         (Cron::Apply { .. }, Some(desired), cached) => {
-            writer.apply(owner, desired, cached).await?;
+            Box::pin(writer.apply(owner, desired, cached)).await?;
         }
         (Cron::Remove, _, Some(orphan)) => {
             writer.delete_orphan(owner, orphan).await?;

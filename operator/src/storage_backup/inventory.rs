@@ -69,7 +69,7 @@ pub fn fold(status: &mut StorageBackupStatus, run: &Run) {
     if let Some(message) = message {
         let wrote = !run.tests();
         take_archives(status, message, wrote);
-        take_destinations(status, message, wrote, run.finished());
+        take_destinations(status, message, wrote, run.finished().as_ref());
     }
     if run.tests() {
         status.last_test = Some(summary);
@@ -200,7 +200,7 @@ fn take_destinations(
     status: &mut StorageBackupStatus,
     message: &Message,
     wrote: bool,
-    finished: Option<Time>,
+    finished: Option<&Time>,
 ) {
     if message.destinations.is_empty() {
         return;
@@ -212,7 +212,7 @@ fn take_destinations(
         let bytes = seen.bytes.and_then(|bytes| u64::try_from(bytes).ok());
         largest = largest.max(bytes);
         let last_success = if wrote && seen.stored && seen.error.is_none() {
-            finished.clone()
+            finished.cloned()
         } else {
             old.and_then(|old| old.last_success.clone())
         };

@@ -138,7 +138,15 @@ pub async fn reconcile(object: &StorageBackup, context: &Context) -> Result<Dura
     };
 
     // 4. Make it so.
-    let applied = apply::apply(writer, identity.owner(), &plan, prepared, &observed).await;
+    // On the heap: the future holds whole CronJobs several times over.
+    let applied = Box::pin(apply::apply(
+        writer,
+        identity.owner(),
+        &plan,
+        prepared,
+        &observed,
+    ))
+    .await;
     if applied.failures.iter().any(writer::Error::namespace_ends) {
         return Ok(REST);
     }

@@ -33,11 +33,11 @@ fn planned(spec: &Value, status: &Value, runs: &[Run], held: Option<&str>) -> Pl
     plan(&object, Ok(&fixture::validated(spec)), runs, held)
 }
 
-fn manual(number: i64) -> Option<Begin> {
-    Some(Begin::Manual {
+fn manual(number: i64) -> Begin {
+    Begin::Manual {
         trigger: "now".into(),
         number,
-    })
+    }
 }
 
 #[rstest]
@@ -46,19 +46,19 @@ fn manual(number: i64) -> Option<Begin> {
 #[case::held(json!({}), json!({}), vec![], Some("back"), STOPPED, None)]
 #[case::without_schedule(json!({"schedule": null}), json!({}), vec![], None, Cron::Remove, None)]
 #[case::without_schedule_and_busy(json!({"schedule": null}), json!({}), active(RunKind::Scheduled), None, Cron::Leave, None)]
-#[case::triggered(json!({"trigger": "now"}), json!({}), vec![], None, STOPPED, manual(0))]
-#[case::triggered_again(json!({"trigger": "now"}), json!({"acknowledgedTrigger": "then", "manualRuns": 4}), vec![], None, STOPPED, manual(4))]
-#[case::triggered_while_suspended(json!({"trigger": "now", "suspend": true}), json!({}), vec![], None, STOPPED, manual(0))]
+#[case::triggered(json!({"trigger": "now"}), json!({}), vec![], None, STOPPED, Some(manual(0)))]
+#[case::triggered_again(json!({"trigger": "now"}), json!({"acknowledgedTrigger": "then", "manualRuns": 4}), vec![], None, STOPPED, Some(manual(4)))]
+#[case::triggered_while_suspended(json!({"trigger": "now", "suspend": true}), json!({}), vec![], None, STOPPED, Some(manual(0)))]
 #[case::acknowledged(json!({"trigger": "now"}), json!({"acknowledgedTrigger": "now"}), vec![], None, RUNS, None)]
 #[case::triggered_while_held(json!({"trigger": "now"}), json!({}), vec![], Some("back"), STOPPED, None)]
 #[case::triggered_while_busy(json!({"trigger": "now"}), json!({}), active(RunKind::Scheduled), None, RUNS, None)]
-#[case::triggered_during_a_test(json!({"trigger": "now"}), json!({}), active(RunKind::RestoreTest), None, STOPPED, manual(0))]
+#[case::triggered_during_a_test(json!({"trigger": "now"}), json!({}), active(RunKind::RestoreTest), None, STOPPED, Some(manual(0)))]
 #[case::during_a_manual_run(json!({}), json!({}), active(RunKind::Manual), None, STOPPED, None)]
 #[case::empty_trigger(json!({"trigger": ""}), json!({}), vec![], None, RUNS, None)]
 #[case::new(json!({"runOnCreate": true}), json!({}), vec![], None, STOPPED, Some(Begin::Initial))]
 #[case::not_new(json!({"runOnCreate": true}), json!({"initialRun": "daily-first"}), vec![], None, RUNS, None)]
 #[case::new_but_ran(json!({"runOnCreate": true}), json!({}), active(RunKind::Scheduled), None, RUNS, None)]
-#[case::new_and_triggered(json!({"runOnCreate": true, "trigger": "now"}), json!({}), vec![], None, STOPPED, manual(0))]
+#[case::new_and_triggered(json!({"runOnCreate": true, "trigger": "now"}), json!({}), vec![], None, STOPPED, Some(manual(0)))]
 fn one_run_at_a_time_and_each_wish_once(
     #[case] spec: Value,
     #[case] status: Value,

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, PersistentVolumeClaim, Service, ServiceAccount,
 };
@@ -31,12 +32,13 @@ use kube::{Client, Config, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use stockpredictor_api::{ImagePullPolicy, StockPredictor, crd};
+use stockpredictor_api::{ImagePullPolicy, StockPredictor, StorageBackup, crd};
 use stockpredictor_operator::health::Health;
 use stockpredictor_operator::metrics::Metrics;
 use stockpredictor_operator::stock_predictor::controller::{self, Shared};
 use stockpredictor_operator::stock_predictor::stats::Poller;
 use stockpredictor_operator::stock_predictor::validate::Defaults;
+use stockpredictor_operator::storage_backup;
 use stockpredictor_operator::watch::Scope;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -168,11 +170,31 @@ impl Cluster {
         }
     }
 
-    /// Starts the controller.
+    /// Starts the controller of `StockPredictors`.
     pub fn operator(&self) -> Operator {
-        let (stop, mut stopped) = watch::channel(false);
-        let health = Health::default();
-        let shared = Shared {
+        let (stop, until) = stop();
+        let shared = self.shared();
+        let health = shared.health.clone();
+        let scope = Scope::Namespace(self.namespace.clone());
+        let task = tokio::spawn(controller::control(shared, scope, 4, until));
+        Operator { stop, task, health }
+    }
+
+    /// Starts the controller of `StorageBackups`.
+    pub fn backup_operator(&self) -> Operator {
+        let (stop, until) = stop();
+        let shared = self.shared();
+        let health = shared.health.clone();
+        let scope = Scope::Namespace(self.namespace.clone());
+        let held = Arc::new(|_: &str, _: &str| None);
+        let task = tokio::spawn(storage_backup::controller::control(
+            shared, scope, 4, held, until,
+        ));
+        Operator { stop, task, health }
+    }
+
+    fn shared(&self) -> Shared {
+        Shared {
             client: self.client.clone(),
             watch_client: self.client.clone(),
             defaults: Defaults {
@@ -182,17 +204,11 @@ impl Cluster {
                 operator_namespace: "stockpredictor".into(),
             },
             pod: Some("operator".into()),
-            health: health.clone(),
+            health: Health::default(),
             metrics: Metrics::new(),
             permits: Arc::new(Semaphore::new(4)),
             poller: Poller::new().unwrap(),
-        };
-        let scope = Scope::Namespace(self.namespace.clone());
-        let until = async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        };
-        let task = tokio::spawn(controller::control(shared, scope, 4, until));
-        Operator { stop, task, health }
+        }
     }
 
     /// The objects of kind `K`.
@@ -354,6 +370,9 @@ impl Cluster {
     pub async fn versions(&self) -> BTreeMap<String, String> {
         let mut versions = BTreeMap::new();
         self.add::<StockPredictor>(&mut versions).await;
+        self.add::<StorageBackup>(&mut versions).await;
+        self.add::<CronJob>(&mut versions).await;
+        self.add::<Job>(&mut versions).await;
         self.add::<ServiceAccount>(&mut versions).await;
         self.add::<ConfigMap>(&mut versions).await;
         self.add::<PersistentVolumeClaim>(&mut versions).await;
@@ -395,7 +414,13 @@ impl Cluster {
             .list(&ListParams::default())
             .await
             .unwrap();
-        objects.iter().all(|object| object.status.is_some())
+        let backups = self
+            .api::<StorageBackup>()
+            .list(&ListParams::default())
+            .await
+            .unwrap();
+        backups.iter().all(|object| object.status.is_some())
+            && (!backups.items.is_empty() || objects.iter().all(|object| object.status.is_some()))
     }
 
     /// Fails when anything is written within `span`.
@@ -403,6 +428,15 @@ impl Cluster {
         tokio::time::sleep(span).await;
         assert_eq!(&self.versions().await, before, "something was written");
     }
+}
+
+/// A way to stop a controller, and a future that is done then.
+fn stop() -> (watch::Sender<bool>, impl Future<Output = ()> + Send) {
+    let (stop, mut stopped) = watch::channel(false);
+    let until = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    (stop, until)
 }
 
 /// Tries until it holds.
@@ -436,7 +470,7 @@ fn install(server: &Server) {
     }
     let began = Instant::now();
     while !server
-        .kubectl(&["get", "stockpredictors"], "")
+        .kubectl(&["get", "stockpredictors,storagebackups"], "")
         .unwrap()
         .status
         .success()
@@ -449,7 +483,7 @@ fn install(server: &Server) {
     }
 }
 
-fn merge(target: &mut Value, patch: &Value) {
+pub fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(members) = patch else {
         *target = patch.clone();
         return;
