@@ -236,7 +236,7 @@ pub struct BackupStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DestinationStatus {
-    /// Its name.
+    /// Name of the destination.
     #[schemars(length(max = 64))]
     pub name: String,
 
