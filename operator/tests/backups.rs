@@ -1,6 +1,6 @@
-//! Backups on a real API server: CronJobs and Jobs as it takes them, silence, wishes that are granted once, and no crowd.
+//! Backups on a real API server: `CronJobs` and Jobs as it takes them, silence, wishes that are granted once, and no crowd.
 //!
-//! There is no controller manager: the tests end Jobs themselves, and no CronJob fires. Ignored by default, because they need
+//! There is no controller manager: the tests end Jobs themselves, and no `CronJob` fires. Ignored by default, because they need
 //! the binaries that e2e/cluster/tools.sh builds; `make test` runs them.
 
 #![allow(

@@ -275,6 +275,13 @@ fn places() -> Vec<Case> {
             "use a key of the Secret",
         ),
     ];
+    cases.extend(texts(&with, &store));
+    cases
+}
+
+/// Paths and URLs that are none.
+fn texts(with: &dyn Fn(Value) -> Value, store: &dyn Fn(Value) -> Value) -> Vec<Case> {
+    let mut cases = Vec::new();
     for path in ["/etc", "../x", "a//b", "a/../b", "a/", ".hidden"] {
         cases.push(refused(
             "a path that may leave the claim",
