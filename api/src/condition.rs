@@ -84,6 +84,8 @@ reasons! {
     Progressing,
     /// Stopped on purpose, by `suspend` or by 0 replicas.
     Suspended,
+    /// Stopped by a StorageRestore that works on the volume, until that has ended.
+    RestoreInProgress,
 
     /// Reconciled: the API server accepted the desired state.
     Applied,

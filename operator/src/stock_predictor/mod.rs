@@ -335,7 +335,7 @@ fn look_again(predictor: &ValidatedPredictor, plan: &ClaimPlan, findings: &[Find
     let ready = findings
         .first()
         .is_some_and(|ready| ready.state == State::True);
-    match predictor.stopped {
+    match &predictor.stopped {
         // The user's claims aren't watched.
         _ if !plan.usable() => UNWELL,
         Some(_) => STOPPED,

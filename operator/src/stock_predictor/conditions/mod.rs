@@ -67,7 +67,10 @@ impl Finding {
     pub fn is_problem(&self) -> bool {
         match self.kind {
             ConditionType::Degraded => self.state == State::True,
-            _ => self.state == State::False && self.reason != Reason::Suspended,
+            _ => {
+                self.state == State::False
+                    && !matches!(self.reason, Reason::Suspended | Reason::RestoreInProgress)
+            }
         }
     }
 }

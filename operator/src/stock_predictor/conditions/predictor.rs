@@ -202,6 +202,12 @@ pub fn degraded(seen: Seen<'_>) -> Finding {
 
 /// Why the predictor was not asked.
 fn unasked(seen: Seen<'_>) -> Option<(Reason, &'static str)> {
+    if seen.predictor.hold().is_some() {
+        return Some((
+            Reason::RestoreInProgress,
+            "no pod runs that could be asked: a StorageRestore works on the volume",
+        ));
+    }
     if seen.predictor.stopped.is_some() {
         return Some((Reason::Suspended, "no pod runs that could be asked"));
     }

@@ -1,0 +1,4 @@
+//! `StorageRestore`.
+pub mod facts;
+pub mod hold;
+pub mod plan;
