@@ -7,17 +7,27 @@
 pub mod condition;
 pub mod crd;
 mod destination;
+mod part;
 pub mod reference;
 mod rule;
 mod stock_predictor;
+mod storage_restore;
 pub mod well_known;
 
 pub use destination::{
     ArchiveRetention, ClaimPlace, Destination, ObjectStorePlace, Place, SecretKeyReference,
     SecretReference, VolumePlace,
 };
+pub use part::Part;
 pub use stock_predictor::{
     AccessMode, CacheSpec, DeletionPolicy, ImagePullPolicy, ImagePullSecret, ModelSpec,
     ModelStatus, RetentionSpec, StockPredictor, StockPredictorSpec, StockPredictorStatus,
     StorageSpec, VolumeStatus,
+};
+pub use storage_restore::condition as restore_condition;
+pub use storage_restore::{
+    Bootstrap, ChosenBackup, InPlaceTarget, NewClaim, OnFailure, Origin, PartStatus, PhaseStatus,
+    PredictorRef, RestoreFailure, RestorePhase, RestoreSource, RestoreTarget, RestoredStatus,
+    StorageBackupRef, StorageRestore, StorageRestoreSpec, StorageRestoreStatus, TargetStatus,
+    TimeLimits,
 };

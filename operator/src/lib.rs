@@ -19,5 +19,6 @@ pub mod quantity;
 pub mod run;
 pub mod server;
 pub mod stock_predictor;
+pub mod storage_restore;
 pub mod watch;
 pub mod writer;

@@ -154,6 +154,10 @@ impl PredictorFact {
 
 /// Everything that the next step depends on.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact by itself, and the tables vary them one by one"
+)]
 pub struct Facts {
     /// Now, in seconds.
     pub now: i64,
@@ -171,6 +175,8 @@ pub struct Facts {
     pub new_claim: bool,
     /// Whether the volume is for one pod.
     pub one_pod: bool,
+    /// Whether the backup lies on that volume, so that the checks can't reach it before the predictor is stopped.
+    pub blind: bool,
     /// What a failure after the switch leads to.
     pub on_failure: OnFailure,
     /// How long phases may take.
@@ -187,7 +193,7 @@ pub struct Facts {
     pub claim: ClaimFact,
     /// The predictor.
     pub predictor: PredictorFact,
-    /// Pods that use the claim and aren't of the Job under way.
+    /// Pods that use the claim and haven't ended.
     pub users: Vec<String>,
     /// The Jobs.
     pub jobs: Jobs,

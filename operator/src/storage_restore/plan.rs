@@ -196,6 +196,10 @@ fn pending(facts: &Facts) -> Step {
     match &facts.problem {
         Some(problem) if late(facts, "").is_some() => fail(problem.clone()),
         Some(problem) => Step::Wait(problem.clone()),
+        // Nothing but the predictor can see such a volume. It is checked by the preparation, which changes nothing
+        // that is in use.
+        None if facts.blind && !facts.finalizer => Step::SetFinalizer,
+        None if facts.blind => Step::Enter(RestorePhase::Holding, None),
         None => Step::Enter(RestorePhase::Preflight, None),
     }
 }
@@ -210,7 +214,7 @@ fn preflight(facts: &Facts) -> Step {
             .map_or_else(|| job_runs(JobKind::Preflight, trouble.as_ref()), fail),
         JobState::Ending => progress("the Job for the checks ends"),
         JobState::Failed { note, .. } => fail(note.clone()),
-        JobState::Succeeded { chosen: false, .. } => fail(Note::new(
+        JobState::Succeeded { chosen: false } => fail(Note::new(
             "JobFailed",
             "the checks ended without a report; create the StorageRestore anew",
         )),
@@ -225,8 +229,7 @@ fn preflight(facts: &Facts) -> Step {
 fn in_use(facts: &Facts) -> Option<Note> {
     let holder = match &facts.predictor {
         // Nobody starts pods of one that is gone.
-        PredictorFact::Gone => None,
-        PredictorFact::There { held: true, .. } => None,
+        PredictorFact::Gone | PredictorFact::There { held: true, .. } => None,
         PredictorFact::There { .. } => Some(Note::new(
             "WaitsForPods",
             "the predictor is being stopped",
@@ -297,6 +300,10 @@ fn preparing(facts: &Facts) -> Step {
             "the Job that unpacks the backup was deleted",
         )),
         JobState::Failed { note, .. } => roll_back(note.clone()),
+        JobState::Succeeded { chosen: false } if facts.blind => roll_back(Note::new(
+            "JobFailed",
+            "the preparation ended without a report",
+        )),
         JobState::Succeeded { .. } => Step::Enter(RestorePhase::Switching, None),
     }
 }

@@ -16,6 +16,7 @@ fn facts(phase: RestorePhase) -> Facts {
         dry_run: false,
         new_claim: false,
         one_pod: false,
+        blind: false,
         on_failure: OnFailure::RollBack,
         limits: stockpredictor_api::TimeLimits::default(),
         decision: None,
@@ -90,6 +91,8 @@ fn check(facts: &Facts, expected: &str) {
 #[case::refers_to_nothing(with(Pending, |f| f.problem = Some(Note::new("ReferenceMissing", "no"))), "wait ReferenceMissing")]
 #[case::refers_to_nothing_for_long(
     with(Pending, |f| { f.problem = Some(Note::new("ReferenceMissing", "no")); f.since = -900; }), "enter Failed ReferenceMissing")]
+#[case::sees_nothing(with(Pending, |f| f.blind = true), "finalizer")]
+#[case::sees_nothing_and_goes_on(with(Pending, |f| { f.blind = true; f.finalizer = true; }), "enter Holding")]
 fn before_it_begins(#[case] facts: Facts, #[case] step: &str) {
     check(&facts, step);
 }

@@ -7,6 +7,7 @@
 
 mod digest;
 mod error;
+mod once;
 mod replace;
 
 use std::fmt::Debug;
