@@ -119,18 +119,16 @@ reasons! {
 
     /// WorkloadAvailable: the pods asked for are ready.
     Available,
-    /// WorkloadAvailable, jobs: the image can't be pulled.
+    /// WorkloadAvailable: the image can't be pulled.
     ImagePullFailed,
-    /// WorkloadAvailable, jobs: no node can take the pod.
+    /// WorkloadAvailable: no node can take the pod.
     Unschedulable,
     /// WorkloadAvailable: the predictor ends again and again.
     CrashLooping,
     /// WorkloadAvailable: the init step could not set the volume up.
     SetupFailed,
-    /// WorkloadAvailable, jobs: pods can't be created, such as by a quota or a policy.
+    /// WorkloadAvailable: pods can't be created, such as by a quota or a policy.
     PodsRefused,
-    /// Jobs: a volume or a Secret can't be mounted into the pod.
-    MountFailed,
 
     /// ModelReady: the model asked for answers.
     Loaded,

@@ -45,7 +45,9 @@ pub enum Error {
 /// When a schema can't be bounded, which a unit test rules out.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, Error> {
     [StockPredictor::crd(), StorageRestore::crd()]
-        .into_iter().map(bounded).collect()
+        .into_iter()
+        .map(bounded)
+        .collect()
 }
 
 /// The file's name and its content, for each definition.

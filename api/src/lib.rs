@@ -8,6 +8,7 @@ pub mod condition;
 pub mod crd;
 mod destination;
 mod part;
+mod predictor_ref;
 pub mod reference;
 mod rule;
 mod stock_predictor;
@@ -19,6 +20,7 @@ pub use destination::{
     SecretReference, VolumePlace,
 };
 pub use part::Part;
+pub use predictor_ref::PredictorRef;
 pub use stock_predictor::{
     AccessMode, CacheSpec, DeletionPolicy, ImagePullPolicy, ImagePullSecret, ModelSpec,
     ModelStatus, RetentionSpec, StockPredictor, StockPredictorSpec, StockPredictorStatus,
@@ -27,7 +29,6 @@ pub use stock_predictor::{
 pub use storage_restore::condition as restore_condition;
 pub use storage_restore::{
     Bootstrap, ChosenBackup, InPlaceTarget, NewClaim, OnFailure, Origin, PartStatus, PhaseStatus,
-    PredictorRef, RestoreFailure, RestorePhase, RestoreSource, RestoreTarget, RestoredStatus,
-    StorageBackupRef, StorageRestore, StorageRestoreSpec, StorageRestoreStatus, TargetStatus,
-    TimeLimits,
+    RestoreFailure, RestorePhase, RestoreSource, RestoreTarget, RestoredStatus, StorageBackupRef,
+    StorageRestore, StorageRestoreSpec, StorageRestoreStatus, TargetStatus, TimeLimits,
 };

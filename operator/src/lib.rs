@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod controller;
 pub mod drift;
 pub mod health;
 pub mod http_client;

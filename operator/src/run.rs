@@ -18,6 +18,7 @@ use crate::server;
 use crate::stock_predictor::controller::{self, Shared};
 use crate::stock_predictor::stats::Poller;
 use crate::stock_predictor::validate::Defaults;
+use crate::storage_restore;
 use crate::watch::Scope;
 
 /// How long connecting to the API server may take.
@@ -79,13 +80,23 @@ pub async fn run(arguments: RunArgs) -> Result<(), Error> {
     };
     let scopes = Scope::from_namespaces(&arguments.watch_namespaces);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?scopes, listen = %arguments.listen, "operator started");
-    let controllers = scopes.into_iter().map(|scope| {
-        tokio::spawn(controller::control(
-            shared.clone(),
-            scope,
-            arguments.concurrency,
-            until(stopped.clone()),
-        ))
+    let concurrency = arguments.concurrency;
+    let controllers = scopes.into_iter().flat_map(|scope| {
+        let (shared, stop) = (shared.clone(), || until(stopped.clone()));
+        [
+            tokio::spawn(controller::control(
+                shared.clone(),
+                scope.clone(),
+                concurrency,
+                stop(),
+            )),
+            tokio::spawn(storage_restore::controller::control(
+                shared,
+                scope,
+                concurrency,
+                stop(),
+            )),
+        ]
     });
     let controllers = join_all(controllers);
     tokio::pin!(controllers);

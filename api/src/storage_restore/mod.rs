@@ -10,8 +10,8 @@ mod status;
 
 pub use source::{Bootstrap, Origin, RestoreSource, StorageBackupRef};
 pub use spec::{
-    InPlaceTarget, NewClaim, OnFailure, PredictorRef, RestoreTarget, StorageRestore,
-    StorageRestoreSpec, TimeLimits,
+    InPlaceTarget, NewClaim, OnFailure, RestoreTarget, StorageRestore, StorageRestoreSpec,
+    TimeLimits,
 };
 pub use status::{
     ChosenBackup, PartStatus, PhaseStatus, RestoreFailure, RestorePhase, RestoredStatus,

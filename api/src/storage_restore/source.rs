@@ -10,7 +10,8 @@ use crate::destination::{Place, SecretKeyReference};
 use crate::rule;
 
 /// The name of a backup, or how one is chosen.
-const CHOICE: &str = "^(latest|latestProven|stock_prediction_backup_[0-9]{8}_[0-9]{6}[.]tar[.]gz([.]age)?)$";
+const CHOICE: &str =
+    "^(latest|latestProven|stock_prediction_backup_[0-9]{8}_[0-9]{6}[.]tar[.]gz([.]age)?)$";
 /// The pattern's message.
 const CHOICE_MESSAGE: &str = "write latest, latestProven, or the name of a backup as `kubectl describe sb` lists it, such as \
     stock_prediction_backup_20250801_120000.tar.gz";
@@ -125,5 +126,8 @@ pub(super) fn choice_rule() -> kube::core::Rule {
 
 /// The rule on a SHA-256.
 pub(super) fn sha256_rule() -> kube::core::Rule {
-    rule::matches(SHA256, "write the 64 hexadecimal digits, in lower case, that `kubectl describe sb` or sha256sum prints")
+    rule::matches(
+        SHA256,
+        "write the 64 hexadecimal digits, in lower case, that `kubectl describe sb` or sha256sum prints",
+    )
 }

@@ -12,6 +12,7 @@ use super::source::{RestoreSource, choice_rule, choice_rules, sha256_rule};
 use super::status::StorageRestoreStatus;
 use crate::destination::SecretKeyReference;
 use crate::part::Part;
+use crate::predictor_ref::PredictorRef;
 use crate::rule;
 use crate::stock_predictor::AccessMode;
 
@@ -131,16 +132,6 @@ pub struct RestoreTarget {
 pub struct InPlaceTarget {
     /// The predictor.
     pub predictor_ref: PredictorRef,
-}
-
-/// A predictor of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PredictorRef {
-    /// Name of the `StockPredictor`.
-    #[schemars(length(min = 1, max = 40))]
-    #[x_kube(validation = rule::matches(rule::NAME, "use the name of a StockPredictor as `kubectl get sp` prints it"))]
-    pub name: String,
 }
 
 /// A claim to be made.

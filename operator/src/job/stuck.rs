@@ -9,12 +9,36 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use stockpredictor_api::condition::Reason;
 
 use crate::stock_predictor::pods::{condition, quote};
 
 /// A state that lasts no longer, in seconds, is that of any start. What it says is told within two minutes.
 pub const EARLY: i64 = 30;
+
+/// What keeps a pod from starting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No node can take it.
+    Unschedulable,
+    /// Its image can't be pulled.
+    ImagePullFailed,
+    /// It can't be created.
+    PodsRefused,
+    /// A volume or Secret can't be mounted.
+    MountFailed,
+}
+
+impl Reason {
+    /// As a condition or an Event says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unschedulable => "Unschedulable",
+            Self::ImagePullFailed => "ImagePullFailed",
+            Self::PodsRefused => "PodsRefused",
+            Self::MountFailed => "MountFailed",
+        }
+    }
+}
 
 /// Why it does not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +59,7 @@ pub fn needs_events(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> bool {
     }
     match live(pods).next() {
         None => pods.is_empty(),
-        Some(pod) => starts(pod) && old(created(pod), now).is_some(),
+        Some(pod) => starts(pod) && old(created(pod.as_ref()), now).is_some(),
     }
 }
 
@@ -44,7 +68,7 @@ pub fn stuck(job: &Job, pods: &[Arc<Pod>], events: &[Event], now: Timestamp) -> 
     let Some(pod) = live(pods).next() else {
         return pods.is_empty().then(|| no_pod(job, events, now)).flatten();
     };
-    let since = created(pod)?;
+    let since = created(pod.as_ref())?;
     let (reason, message) = unschedulable(pod)
         .filter(|_| old(Some(since), now).is_some())
         .or_else(|| statuses(pod).find_map(|status| not_created(pod, status)))

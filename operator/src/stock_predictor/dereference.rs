@@ -13,13 +13,15 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
-use stockpredictor_api::StockPredictor;
+use stockpredictor_api::{StockPredictor, StorageRestore};
 
 use super::claim;
 use super::labels;
 use super::pods;
 use super::stats::{self, Poller, Stats};
+use crate::controller::Guarded;
 use crate::metrics::Metrics;
+use crate::storage_restore::hold::{self, Hold};
 
 /// How many predictors of one object are asked at once, and at most.
 const PARALLEL: usize = 16;
@@ -43,6 +45,8 @@ pub struct Caches {
     pub budgets: Store<PodDisruptionBudget>,
     /// Pods.
     pub pods: Store<Pod>,
+    /// Restores, of which one may hold the predictor.
+    pub restores: Store<Guarded<StorageRestore>>,
 }
 
 impl Caches {
@@ -57,6 +61,7 @@ impl Caches {
             network_policies,
             budgets,
             pods,
+            restores,
         } = self;
         // An error means that the watch is gone, which happens only when the operator ends.
         let _ = tokio::join!(
@@ -68,6 +73,7 @@ impl Caches {
             network_policies.wait_until_ready(),
             budgets.wait_until_ready(),
             pods.wait_until_ready(),
+            restores.wait_until_ready(),
         );
     }
 }
@@ -104,6 +110,8 @@ pub struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// What those said whose predictor runs.
     pub answers: Vec<Answer>,
+    /// The restore that the predictor is stopped for.
+    pub hold: Option<Hold>,
 }
 
 /// Why it is not known what is there.
@@ -141,12 +149,26 @@ pub async fn dereference(
     };
     let pods = pods_of(&caches.pods, &namespace, &name);
     let answers = ask(&pods, poller, metrics).await;
+    let deployment = cached(&caches.deployments, &namespace, &name);
+    let restores = restores_of(&caches.restores, &namespace);
+    let present = deployment
+        .as_deref()
+        .and_then(|deployment| deployment.annotations().get(labels::HELD_BY));
+    let hold = hold::holder(
+        restores
+            .iter()
+            .filter_map(|restore| restore.0.as_ref().ok()),
+        &name,
+        object.spec.storage.access_mode,
+        present.map(String::as_str),
+    );
     Ok(Observed {
+        hold,
         service_account: cached(&caches.service_accounts, &namespace, &name),
         config_map: cached(&caches.config_maps, &namespace, &name),
         claim,
         expandable,
-        deployment: cached(&caches.deployments, &namespace, &name),
+        deployment,
         service: cached(&caches.services, &namespace, &name),
         network_policy: cached(&caches.network_policies, &namespace, &name),
         budget: cached(&caches.budgets, &namespace, &name),
@@ -190,6 +212,13 @@ pub fn pods_of(store: &Store<Pod>, namespace: &str, name: &str) -> Vec<Arc<Pod>>
     });
     pods.sort_by_key(|pod| pod.name_any());
     pods
+}
+
+fn restores_of(
+    store: &Store<Guarded<StorageRestore>>,
+    namespace: &str,
+) -> Vec<Arc<Guarded<StorageRestore>>> {
+    store.state_filter(|restore| restore.meta().namespace.as_deref() == Some(namespace))
 }
 
 fn cached<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>

@@ -62,7 +62,9 @@ pub fn wanted_finalizers(object: &StockPredictor) -> Option<Vec<String>> {
 /// When it can't be written, such as because the object changed in between.
 pub async fn sync_finalizer(writer: &Writer, object: &StockPredictor) -> Result<(), Error> {
     if let Some(finalizers) = wanted_finalizers(object) {
-        writer.set_finalizers(object, &finalizers).await?;
+        writer
+            .set_finalizers::<StockPredictor>(object, &finalizers)
+            .await?;
     }
     Ok(())
 }
@@ -80,7 +82,9 @@ where
         return Ok(Outcome::Unchanged);
     }
     tracing::warn!("the object can't be read and is being deleted: its claim stays");
-    writer.set_finalizers(object, &others(object)).await
+    writer
+        .set_finalizers::<StockPredictor>(object, &others(object))
+        .await
 }
 
 /// Ends an object that is being deleted.
@@ -99,7 +103,10 @@ pub async fn finalize(context: &Context, object: &StockPredictor) -> Result<Prog
         tell_waiting(&context.writer, &live, &pods).await?;
         return Ok(Progress::WaitsForPods);
     }
-    context.writer.set_finalizers(&live, &others(&live)).await?;
+    context
+        .writer
+        .set_finalizers::<StockPredictor>(&live, &others(&live))
+        .await?;
     if let Verdict::Keep(why) = verdict {
         tell_kept(context, &live, &why).await;
     }

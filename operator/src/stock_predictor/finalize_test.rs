@@ -338,7 +338,7 @@ async fn an_object_that_cannot_be_read_can_be_deleted_and_its_claim_stays() {
     });
     let guarded: DeserializeGuard<StockPredictor> = serde_json::from_value(broken.clone()).unwrap();
     let (client, log) = server(move |_| Some((200, broken.clone())));
-    controller::one(&guarded, &context(&client, &[]))
+    crate::controller::one(&guarded, &context(&client, &[]))
         .await
         .unwrap();
     let asked = log.asked();

@@ -37,6 +37,7 @@ use self::finalize::Progress;
 use self::stats::Poller;
 use self::validate::{Defaults, ValidatedPredictor};
 use crate::clock;
+use crate::controller::Fault;
 use crate::metrics::Metrics;
 use crate::writer::{self, Writer};
 
@@ -91,15 +92,9 @@ pub enum Error {
     /// Step 5, and the end of an object.
     #[error(transparent)]
     Write(#[from] writer::Error),
-    /// An object that the cache could not read.
-    #[error("the stored object can't be read: {0}; correct it with kubectl edit, or delete it")]
-    Unreadable(String),
-    /// It took too long.
-    #[error("the pass took longer than {} s and was given up", .0.as_secs())]
-    TimedOut(Duration),
-    /// A mistake of ours.
-    #[error("the pass ended unexpectedly: {0}")]
-    Ended(String),
+    /// The pass as a whole.
+    #[error(transparent)]
+    Pass(#[from] Fault),
 }
 
 impl Error {
@@ -107,11 +102,11 @@ impl Error {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Dereference(error) => writer::category(&error.source),
-            Self::Validate(_) | Self::Unreadable(_) => "invalid",
-            Self::Build(_) | Self::Ended(_) => "internal",
+            Self::Validate(_) => "invalid",
+            Self::Build(_) => "internal",
             Self::Apply(failures) => failures.category(),
             Self::Write(error) => error.category(),
-            Self::TimedOut(_) => "timeout",
+            Self::Pass(fault) => fault.category(),
         }
     }
 }
@@ -143,7 +138,7 @@ pub async fn reconcile(object: &StockPredictor, context: &Context) -> Result<Dur
 
     // 2. What the user wants.
     let predictor = match validate::validate(object, defaults) {
-        Ok(predictor) => predictor,
+        Ok(predictor) => predictor.held(observed.hold.clone()),
         Err(error) => {
             tell_invalid(object, context, &error).await?;
             return Err(error.into());

@@ -79,15 +79,24 @@ pub fn build(
         dry_run: (kind == JobKind::Preflight && spec.dry_run).then_some(true),
         source: place,
         origin: source.map(|source| source.origin.clone()),
-        backup: chosen.name.clone().or_else(|| spec.backup.as_deref().map(choice)),
+        backup: chosen
+            .name
+            .clone()
+            .or_else(|| spec.backup.as_deref().map(choice)),
         at: spec
             .at
             .as_ref()
             .filter(|_| chosen.name.is_none())
             .map(|at| at.0.to_string()),
         sha256: chosen.sha256.clone().or_else(|| spec.sha256.clone()),
-        known: source.map(|source| source.known.clone()).unwrap_or_default(),
-        include: spec.include.iter().map(|part| part.as_str().to_owned()).collect(),
+        known: source
+            .map(|source| source.known.clone())
+            .unwrap_or_default(),
+        include: spec
+            .include
+            .iter()
+            .map(|part| part.as_str().to_owned())
+            .collect(),
         identity,
         free_bytes: if without { free_bytes } else { None },
     };

@@ -113,14 +113,20 @@ async fn jobs(
 ) -> Result<Vec<Job>, Error> {
     let api: Api<Job> = Api::namespaced(client.clone(), namespace);
     let labels = job::labels(&restore.name_any(), Component::Restore);
-    let selector: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let selector: Vec<_> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     let found = api
         .list(&ListParams::default().labels(&selector.join(",")))
         .await
         .map_err(|error| writer::request::<Job>("list", "of the restore", error))?;
     let uid = restore.uid().unwrap_or_default();
     // Those of a former restore of this name go by themselves.
-    let own = found.items.into_iter().filter(|job| writer::owned_by(job, &uid));
+    let own = found
+        .items
+        .into_iter()
+        .filter(|job| writer::owned_by(job, &uid));
     Ok(own.collect())
 }
 
@@ -169,9 +175,8 @@ async fn free_bytes(observed: &Observed, poller: &stats::Poller) -> Option<i64> 
         if let Ok(stats) = poller.ask(&stats::address(&ip)).await {
             let volume = stats.volume;
             let free = volume.capacity_bytes.zip(volume.used_bytes);
-            return free.and_then(|(capacity, used)| {
-                i64::try_from(capacity.saturating_sub(used)).ok()
-            });
+            return free
+                .and_then(|(capacity, used)| i64::try_from(capacity.saturating_sub(used)).ok());
         }
     }
     None

@@ -99,7 +99,12 @@ mod tests {
         #[case] restores: Vec<StorageRestore>,
         #[case] held: Option<&str>,
     ) {
-        let found = holder(&restores, "nvda", AccessMode::ReadWriteOnce, Some("uid-has"));
+        let found = holder(
+            &restores,
+            "nvda",
+            AccessMode::ReadWriteOnce,
+            Some("uid-has"),
+        );
         assert_eq!(found.as_ref().map(|hold| hold.restore.as_str()), held);
         assert_eq!(
             holder(&restores, "tsla", AccessMode::ReadWriteOnce, None),

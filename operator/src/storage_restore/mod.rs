@@ -15,8 +15,10 @@ pub mod status;
 
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
 use stockpredictor_api::{
@@ -29,11 +31,14 @@ use self::observe::FINALIZER;
 use self::plan::{Note, Step};
 use self::source::Resolved;
 use crate::clock;
+use crate::controller::Fault;
+use crate::metrics::Metrics;
 use crate::quantity;
+use crate::stock_predictor::backoff::Backoff;
 use crate::stock_predictor::stats::Poller;
 use crate::stock_predictor::update_status::note;
 use crate::stock_predictor::validate::{self, Defaults, ValidatedPredictor, validate};
-use crate::writer::{self, Writer, explain};
+use crate::writer::{self, Owner, Writer, explain};
 
 /// After a write the next pass follows at once.
 const NEXT: Duration = Duration::from_millis(200);
@@ -56,6 +61,12 @@ pub struct Context {
     pub poller: Poller,
     /// What the operator was started with.
     pub defaults: Defaults,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Failures in a row.
+    pub backoff: Backoff,
+    /// The Jobs of restores. They are watched to be told of their ends; what counts is read anew.
+    pub jobs: Store<Job>,
 }
 
 /// Why a pass failed.
@@ -70,6 +81,9 @@ pub enum Error {
     /// A predictor that can't become anything.
     #[error("the predictor's spec is invalid: {0}")]
     Validate(#[from] validate::Error),
+    /// The pass as a whole.
+    #[error(transparent)]
+    Fault(#[from] Fault),
 }
 
 impl Error {
@@ -79,6 +93,7 @@ impl Error {
             Self::Write(error) => error.category(),
             Self::Encode(_) => "internal",
             Self::Validate(_) => "invalid",
+            Self::Fault(fault) => fault.category(),
         }
     }
 }
@@ -144,18 +159,31 @@ impl Pass<'_> {
             Step::SetFinalizer => {
                 let mut names = self.restore.finalizers().to_vec();
                 names.push(FINALIZER.to_owned());
-                writer.replace_finalizers(self.restore, &names).await?;
+                writer
+                    .set_finalizers::<StorageRestore>(self.restore, &names)
+                    .await?;
             }
             Step::ReleaseFinalizer => {
                 let names = self.restore.finalizers().iter();
                 let others: Vec<_> = names.filter(|name| *name != FINALIZER).cloned().collect();
-                writer.replace_finalizers(self.restore, &others).await?;
+                writer
+                    .set_finalizers::<StorageRestore>(self.restore, &others)
+                    .await?;
             }
             Step::Create(kind) => self.create(kind).await?,
             Step::CreateClaim => {
                 if let Some(new) = &self.restore.spec.target.new_claim {
                     let claim = build::build_claim(self.restore, new);
-                    writer.create_once(&self.namespace(), &claim).await?;
+                    // One that somebody else made in this moment is not taken over: the next pass sees whose it is.
+                    let owner = Owner {
+                        namespace: &self.namespace(),
+                        name: &new.name,
+                        uid: "",
+                    };
+                    match writer.create_once(owner, &claim).await {
+                        Ok(_) | Err(writer::Error::NotOurs { .. }) => {}
+                        Err(error) => return Err(error.into()),
+                    }
                 }
             }
             Step::Delete(kind) => {
@@ -208,7 +236,9 @@ impl Pass<'_> {
             let destination = self.source.map(|source| source.name.as_str());
             status::absorb(&mut status, found, destination);
         }
-        if status.target.is_none() && matches!(phase, RestorePhase::Preflight | RestorePhase::Holding) {
+        if status.target.is_none()
+            && matches!(phase, RestorePhase::Preflight | RestorePhase::Holding)
+        {
             status.target = Some(self.target());
         }
         let status = self.conclude(status, None);
@@ -224,11 +254,7 @@ impl Pass<'_> {
     fn target(&self) -> TargetStatus {
         let predictor = self.observed.predictor.as_ref();
         let new = self.restore.spec.target.new_claim.as_ref();
-        let claim = self
-            .observed
-            .claim
-            .as_ref()
-            .filter(|_| predictor.is_some());
+        let claim = self.observed.claim.as_ref().filter(|_| predictor.is_some());
         TargetStatus {
             claim_name: predictor
                 .map(claim_of)
@@ -240,15 +266,20 @@ impl Pass<'_> {
 
     async fn create(&self, kind: JobKind) -> Result<(), Error> {
         let runner = self.runner()?;
-        let size = self.restore.spec.target.new_claim.as_ref().and_then(|new| {
-            quantity::units(&new.size.0).and_then(|size| i64::try_from(size).ok())
-        });
+        let size =
+            self.restore.spec.target.new_claim.as_ref().and_then(|new| {
+                quantity::units(&new.size.0).and_then(|size| i64::try_from(size).ok())
+            });
         let free = size.or(self.observed.free_bytes);
         let job = build::build(self.restore, kind, self.facts, self.source, &runner, free)?;
-        self.context
-            .writer
-            .create_once(&self.namespace(), &job)
-            .await?;
+        let uid = self.restore.uid().unwrap_or_default();
+        let (namespace, name) = (self.namespace(), self.restore.name_any());
+        let owner = Owner {
+            namespace: &namespace,
+            name: &name,
+            uid: &uid,
+        };
+        self.context.writer.create_once(owner, &job).await?;
         Ok(())
     }
 
@@ -274,9 +305,17 @@ impl Pass<'_> {
     }
 
     /// One Event a phase, and one for what went wrong.
-    async fn tell(&self, phase: RestorePhase, failure: Option<&Note>, status: &StorageRestoreStatus) {
+    async fn tell(
+        &self,
+        phase: RestorePhase,
+        failure: Option<&Note>,
+        status: &StorageRestoreStatus,
+    ) {
         let problem = failure.is_some()
-            || matches!(phase, RestorePhase::Failed | RestorePhase::RolledBack | RestorePhase::Held);
+            || matches!(
+                phase,
+                RestorePhase::Failed | RestorePhase::RolledBack | RestorePhase::Held
+            );
         let text = match (failure, phase.is_end()) {
             (Some(failure), _) => format!("{}: {}", phase.as_str(), failure.message),
             (None, true) => status
@@ -287,7 +326,11 @@ impl Pass<'_> {
             (None, false) => status::doing(phase).to_owned(),
         };
         let event = Event {
-            type_: if problem { EventType::Warning } else { EventType::Normal },
+            type_: if problem {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
             reason: failure.map_or_else(|| phase.as_str().to_owned(), |note| note.reason.clone()),
             note: Some(note(&text)),
             action: "Restore".into(),

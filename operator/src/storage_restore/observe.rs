@@ -112,12 +112,7 @@ fn find<'a>(
     observed.jobs.iter().find(|job| job.name_any() == name)
 }
 
-fn job(
-    restore: &StorageRestore,
-    observed: &Observed,
-    kind: JobKind,
-    now: Timestamp,
-) -> JobState {
+fn job(restore: &StorageRestore, observed: &Observed, kind: JobKind, now: Timestamp) -> JobState {
     let Some(found) = find(restore, observed, kind) else {
         return JobState::Absent;
     };
@@ -253,7 +248,10 @@ fn held(restore: &StorageRestore, predictor: &StockPredictor, observed: &Observe
     let told = condition(predictor, ConditionType::Ready)
         .is_some_and(|(_, reason, _)| reason == Reason::RestoreInProgress.as_str());
     let stopped = observed.deployment.as_ref().is_some_and(|deployment| {
-        let pods = deployment.status.as_ref().and_then(|status| status.replicas);
+        let pods = deployment
+            .status
+            .as_ref()
+            .and_then(|status| status.replicas);
         deployment.annotations().get(labels::HELD_BY) == restore.uid().as_ref()
             && deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(0)
             && pods.unwrap_or_default() == 0
@@ -304,11 +302,17 @@ fn users(restore: &StorageRestore, observed: &Observed) -> Vec<String> {
 }
 
 fn uses(pod: &Arc<Pod>, claim: &str) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     if matches!(phase, Some("Succeeded" | "Failed")) {
         return false;
     }
-    let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let mut volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
     volumes.any(|volume| {
         volume
             .persistent_volume_claim

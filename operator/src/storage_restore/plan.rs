@@ -190,7 +190,9 @@ fn pending(facts: &Facts) -> Step {
     if let Some(other) = &facts.ahead {
         return Step::Wait(Note::new(
             "WaitsForRestore",
-            format!("the StorageRestore {other} works on this claim; this one begins when it has ended"),
+            format!(
+                "the StorageRestore {other} works on this claim; this one begins when it has ended"
+            ),
         ));
     }
     match &facts.problem {
@@ -230,10 +232,9 @@ fn in_use(facts: &Facts) -> Option<Note> {
     let holder = match &facts.predictor {
         // Nobody starts pods of one that is gone.
         PredictorFact::Gone | PredictorFact::There { held: true, .. } => None,
-        PredictorFact::There { .. } => Some(Note::new(
-            "WaitsForPods",
-            "the predictor is being stopped",
-        )),
+        PredictorFact::There { .. } => {
+            Some(Note::new("WaitsForPods", "the predictor is being stopped"))
+        }
     };
     holder.or_else(|| {
         (!facts.users.is_empty()).then(|| {
@@ -360,7 +361,9 @@ fn starting(facts: &Facts) -> Step {
                 facts,
                 Note::new("NotReady", format!("{}: {why}", note.message)),
             ),
-            None => progress(format!("the predictor starts with the restored data: {why}")),
+            None => progress(format!(
+                "the predictor starts with the restored data: {why}"
+            )),
         },
     }
 }
@@ -387,7 +390,11 @@ fn until_done(facts: &Facts, kind: JobKind, next: RestorePhase) -> Step {
         JobState::Failed { since, .. } if facts.now - since >= RETRY => Step::Delete(kind),
         JobState::Failed { note, .. } => Step::Wait(Note::new(
             note.reason.clone(),
-            format!("{}; it is tried again within {} min", note.message, RETRY / 60),
+            format!(
+                "{}; it is tried again within {} min",
+                note.message,
+                RETRY / 60
+            ),
         )),
         JobState::Succeeded { .. } => Step::Enter(next, None),
     }
@@ -451,7 +458,10 @@ fn restarting(facts: &Facts) -> Step {
     match running {
         Running::Ready => Step::Enter(RestorePhase::RolledBack, None),
         Running::NotYet(why) | Running::Refused(why) => {
-            match late(facts, "the predictor did not become ready with its old data") {
+            match late(
+                facts,
+                "the predictor did not become ready with its old data",
+            ) {
                 // What it was before the restore, it may not have been ready either: the end all the same.
                 Some(_) => Step::Enter(RestorePhase::RolledBack, None),
                 None => progress(format!("the predictor starts with its old data: {why}")),

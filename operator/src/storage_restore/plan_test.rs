@@ -260,8 +260,17 @@ fn a_new_claim_is_filled(#[case] mut facts: Facts, #[case] step: &str) {
 #[test]
 fn whatever_is_seen_the_data_is_never_touched_while_somebody_uses_it() {
     let phases = [Holding, Preparing, Switching, RollingBack];
-    for (phase, kind) in phases.iter().flat_map(|phase| JobKind::ALL.map(|kind| (*phase, kind))) {
-        for state in [JobState::Absent, runs(), JobState::Ending, done(), failed(None)] {
+    for (phase, kind) in phases
+        .iter()
+        .flat_map(|phase| JobKind::ALL.map(|kind| (*phase, kind)))
+    {
+        for state in [
+            JobState::Absent,
+            runs(),
+            JobState::Ending,
+            done(),
+            failed(None),
+        ] {
             for (held, users) in [(false, vec![]), (true, vec!["x".to_owned()])] {
                 let facts = with(phase, |f| {
                     f.predictor = predictor(true, held, Running::Ready);
@@ -277,7 +286,9 @@ fn whatever_is_seen_the_data_is_never_touched_while_somebody_uses_it() {
 
 #[test]
 fn what_has_a_limit_does_not_wait_for_ever() {
-    for phase in [Preflight, Holding, Preparing, Switching, Starting, Filling, Restarting] {
+    for phase in [
+        Preflight, Holding, Preparing, Switching, Starting, Filling, Restarting,
+    ] {
         for kind in JobKind::ALL {
             let facts = with(phase, |f| {
                 f.since = -1_000_000;
@@ -287,7 +298,10 @@ fn what_has_a_limit_does_not_wait_for_ever() {
             // Preflight and filling begin late rather than never: their Jobs have the limit.
             let step = plan(&facts);
             assert!(
-                matches!(step, Step::Enter(..) | Step::Create(JobKind::Preflight | JobKind::Fill)),
+                matches!(
+                    step,
+                    Step::Enter(..) | Step::Create(JobKind::Preflight | JobKind::Fill)
+                ),
                 "{step:?} in {facts:#?}"
             );
         }

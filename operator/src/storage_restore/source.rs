@@ -191,7 +191,12 @@ mod tests {
         #[case] backup: &str,
         #[case] destination: &str,
     ) {
-        let found = resolved(&json!({"storageBackupRef": reference}), backup, Some("nvda")).unwrap();
+        let found = resolved(
+            &json!({"storageBackupRef": reference}),
+            backup,
+            Some("nvda"),
+        )
+        .unwrap();
         assert_eq!(found.name, destination);
         assert_eq!(found.origin.predictor, "nvda");
         assert_eq!(found.known, BTreeMap::from([(NEW.into(), "aa".into())]));
@@ -202,7 +207,8 @@ mod tests {
         let unknown = json!({"storageBackupRef": {"name": "daily", "destination": "tape"}});
         let note = resolved(&unknown, "latest", None).unwrap_err();
         assert!(note.message.contains("no such destination"), "{note:?}");
-        let source = serde_json::from_value(json!({"storageBackupRef": {"name": "weekly"}})).unwrap();
+        let source =
+            serde_json::from_value(json!({"storageBackupRef": {"name": "weekly"}})).unwrap();
         let note = resolve(&source, None, "trading", None, None).unwrap_err();
         assert!(note.message.contains("no StorageBackup weekly"), "{note:?}");
     }
@@ -224,13 +230,19 @@ mod tests {
         let place = json!({"destination": {"claim": {"name": "nas"}}});
         let found = resolved(&place, "latest", Some("tsla")).unwrap();
         assert_eq!(
-            (found.origin.namespace.as_str(), found.origin.predictor.as_str()),
+            (
+                found.origin.namespace.as_str(),
+                found.origin.predictor.as_str()
+            ),
             ("trading", "tsla")
         );
         let foreign = json!({"destination": {"claim": {"name": "nas"}}, "origin": {"namespace": "prod", "predictor": "nvda"}});
         let found = resolved(&foreign, "latest", Some("tsla")).unwrap();
         assert_eq!(
-            (found.origin.namespace.as_str(), found.origin.predictor.as_str()),
+            (
+                found.origin.namespace.as_str(),
+                found.origin.predictor.as_str()
+            ),
             ("prod", "nvda")
         );
     }

@@ -67,7 +67,11 @@ pub fn enter(
 }
 
 /// Takes over what a Job found.
-pub fn absorb(status: &mut StorageRestoreStatus, found: &message::Restore, destination: Option<&str>) {
+pub fn absorb(
+    status: &mut StorageRestoreStatus,
+    found: &message::Restore,
+    destination: Option<&str>,
+) {
     if !found.state.is_empty() {
         status.journal = Some(cut(&found.state, 32));
     }
@@ -131,7 +135,9 @@ pub fn conclude(
                 backup.name.as_deref().unwrap_or("the backup")
             ),
         ),
-        (None, RestorePhase::Failed | RestorePhase::RolledBack) => ("False", summary.message.clone()),
+        (None, RestorePhase::Failed | RestorePhase::RolledBack) => {
+            ("False", summary.message.clone())
+        }
         (None, _) => ("Unknown", "no backup is chosen yet".into()),
     };
     let held = holds(phase, one_pod);
@@ -141,8 +147,18 @@ pub fn conclude(
         "this restore doesn't stop the predictor"
     };
     let found = [
-        (RestoreCondition::Ready, ready, summary.reason.clone(), summary.message),
-        (RestoreCondition::Checked, checked.0, summary.reason, checked.1),
+        (
+            RestoreCondition::Ready,
+            ready,
+            summary.reason.clone(),
+            summary.message,
+        ),
+        (
+            RestoreCondition::Checked,
+            checked.0,
+            summary.reason,
+            checked.1,
+        ),
         (
             RestoreCondition::PredictorHeld,
             if held { "True" } else { "False" },
@@ -195,13 +211,18 @@ fn summary(
     match phase {
         RestorePhase::Completed => (
             "True",
-            Note::new(word(RestoreReason::Restored), format!("{name} is in place and proven")),
+            Note::new(
+                word(RestoreReason::Restored),
+                format!("{name} is in place and proven"),
+            ),
         ),
         RestorePhase::Planned => (
             "True",
             Note::new(
                 word(RestoreReason::Planned),
-                format!("{name} can be restored; nothing was changed, status.restored has the plan"),
+                format!(
+                    "{name} can be restored; nothing was changed, status.restored has the plan"
+                ),
             ),
         ),
         RestorePhase::Failed => (
@@ -237,9 +258,8 @@ fn summary(
         }
         _ => (
             "False",
-            note.cloned().unwrap_or_else(|| {
-                Note::new(word(RestoreReason::InProgress), doing(phase))
-            }),
+            note.cloned()
+                .unwrap_or_else(|| Note::new(word(RestoreReason::InProgress), doing(phase))),
         ),
     }
 }
@@ -302,7 +322,9 @@ mod tests {
 
     #[test]
     fn each_phase_is_measured_and_so_is_the_whole() {
-        use RestorePhase::{Committing, Completed, Holding, Preflight, Preparing, Starting, Switching};
+        use RestorePhase::{
+            Committing, Completed, Holding, Preflight, Preparing, Starting, Switching,
+        };
         let status = through(
             &[
                 (RestorePhase::Pending, 0),
@@ -331,7 +353,10 @@ mod tests {
     fn the_first_failure_stays_what_is_told() {
         use RestorePhase::{Preparing, RolledBack, RollingBack};
         let note = Note::new("NoSpace", "no room");
-        let mut status = through(&[(Preparing, 0), (RollingBack, 5), (RolledBack, 9)], Some(&note));
+        let mut status = through(
+            &[(Preparing, 0), (RollingBack, 5), (RolledBack, 9)],
+            Some(&note),
+        );
         status = enter(&status, RolledBack, Some(&Note::new("Other", "x")), &at(10));
         assert_eq!(
             json!(status.failure),
@@ -347,7 +372,10 @@ mod tests {
         let status = through(&[(RestorePhase::Holding, 0)], None);
         let note = Note::new("WaitsForPods", "nvda-1");
         let first = conclude(status, Some(&note), false, 1, &at(1));
-        assert_eq!(conclude(first.clone(), Some(&note), false, 1, &at(50)), first);
+        assert_eq!(
+            conclude(first.clone(), Some(&note), false, 1, &at(50)),
+            first
+        );
     }
 
     #[rstest]
@@ -366,7 +394,11 @@ mod tests {
         assert_eq!(backup.destination.as_deref(), Some("nas"));
         assert_eq!(json!(status.journal), message["restore"]["state"]);
         let restored = json!(status.restored.unwrap_or_default());
-        for (key, ours) in [("files", "files"), ("needed_bytes", "neededBytes"), ("model", "model")] {
+        for (key, ours) in [
+            ("files", "files"),
+            ("needed_bytes", "neededBytes"),
+            ("model", "model"),
+        ] {
             assert_eq!(restored[ours], message["restore"][key], "{key}");
         }
     }
