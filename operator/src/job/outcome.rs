@@ -89,7 +89,7 @@ pub fn read(job: &Job, pods: &[Arc<Pod>], events: &[Event], now: Timestamp) -> O
     match terminal(job) {
         Some(condition) if condition.type_ == "Complete" => Outcome::Succeeded(
             messages(pods)
-                .find(|message| message.succeeded())
+                .find(Message::succeeded)
                 .map(Box::new),
         ),
         Some(condition) => Outcome::Failed(failed(Some(condition), job, pods)),

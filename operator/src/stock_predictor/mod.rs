@@ -12,7 +12,7 @@ pub mod controller;
 pub mod dereference;
 pub mod finalize;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod labels;
 pub mod pods;
 pub mod stats;

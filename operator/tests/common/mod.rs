@@ -37,6 +37,7 @@ use stockpredictor_operator::metrics::Metrics;
 use stockpredictor_operator::stock_predictor::controller::{self, Shared};
 use stockpredictor_operator::stock_predictor::stats::Poller;
 use stockpredictor_operator::stock_predictor::validate::Defaults;
+use stockpredictor_operator::storage_restore;
 use stockpredictor_operator::watch::Scope;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -76,10 +77,10 @@ pub struct Cluster {
     server: Arc<Server>,
 }
 
-/// The controller of that namespace.
+/// The controllers of that namespace.
 pub struct Operator {
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
     /// How its watches are.
     pub health: Health,
 }
@@ -89,10 +90,16 @@ impl Operator {
     /// itself may take is `process.rs`'s to check.
     pub async fn stop(self) {
         self.stop.send(true).unwrap();
-        tokio::time::timeout(SOON, self.task)
-            .await
-            .unwrap()
-            .unwrap();
+        for task in self.tasks {
+            tokio::time::timeout(SOON, task).await.unwrap().unwrap();
+        }
+    }
+
+    /// Ends it the way SIGKILL does.
+    pub fn kill(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
@@ -170,10 +177,15 @@ impl Cluster {
 
     /// Starts the controller.
     pub fn operator(&self) -> Operator {
-        let (stop, mut stopped) = watch::channel(false);
+        self.operator_with(self.client.clone())
+    }
+
+    /// Starts the controllers with a client of the test's.
+    pub fn operator_with(&self, client: Client) -> Operator {
+        let (stop, stopped) = watch::channel(false);
         let health = Health::default();
         let shared = Shared {
-            client: self.client.clone(),
+            client,
             watch_client: self.client.clone(),
             defaults: Defaults {
                 image: "registry.example.com/predictor:1".into(),
@@ -188,11 +200,33 @@ impl Cluster {
             poller: Poller::new().unwrap(),
         };
         let scope = Scope::Namespace(self.namespace.clone());
-        let until = async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
+        let until = || {
+            let mut stopped = stopped.clone();
+            async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            }
         };
-        let task = tokio::spawn(controller::control(shared, scope, 4, until));
-        Operator { stop, task, health }
+        let restores =
+            storage_restore::controller::control(shared.clone(), scope.clone(), 4, until());
+        let tasks = vec![
+            tokio::spawn(controller::control(shared, scope, 4, until())),
+            tokio::spawn(restores),
+        ];
+        Operator {
+            stop,
+            tasks,
+            health,
+        }
+    }
+
+    /// A client of an administrator.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The namespace's name.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// The objects of kind `K`.
@@ -436,7 +470,7 @@ fn install(server: &Server) {
     }
     let began = Instant::now();
     while !server
-        .kubectl(&["get", "stockpredictors"], "")
+        .kubectl(&["get", "stockpredictors,storagerestores"], "")
         .unwrap()
         .status
         .success()
