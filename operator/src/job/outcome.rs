@@ -87,11 +87,9 @@ pub fn pods_of(job: &Job, pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
 /// Reads a Job. `pods` are its own, oldest first.
 pub fn read(job: &Job, pods: &[Arc<Pod>], events: &[Event], now: Timestamp) -> Outcome {
     match terminal(job) {
-        Some(condition) if condition.type_ == "Complete" => Outcome::Succeeded(
-            messages(pods)
-                .find(Message::succeeded)
-                .map(Box::new),
-        ),
+        Some(condition) if condition.type_ == "Complete" => {
+            Outcome::Succeeded(messages(pods).find(Message::succeeded).map(Box::new))
+        }
         Some(condition) => Outcome::Failed(failed(Some(condition), job, pods)),
         None => {
             if let Some(stuck) = stuck(job, pods, events, now) {

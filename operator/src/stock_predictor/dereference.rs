@@ -15,6 +15,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use stockpredictor_api::{StockPredictor, StorageRestore};
 
+use super::bootstrap;
 use super::claim;
 use super::labels;
 use super::pods;
@@ -22,6 +23,7 @@ use super::stats::{self, Poller, Stats};
 use crate::controller::Guarded;
 use crate::metrics::Metrics;
 use crate::storage_restore::hold::{self, Hold};
+use crate::writer::{self, Error};
 
 /// How many predictors of one object are asked at once, and at most.
 const PARALLEL: usize = 16;
@@ -112,26 +114,14 @@ pub struct Observed {
     pub answers: Vec<Answer>,
     /// The restore that the predictor is stopped for.
     pub hold: Option<Hold>,
-}
-
-/// Why it is not known what is there.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "can't read PersistentVolumeClaim {name}: {}",
-    crate::writer::explain(source)
-)]
-pub struct Error {
-    /// Name of the claim.
-    pub name: String,
-    /// What came back.
-    #[source]
-    pub source: Box<kube::Error>,
+    /// What is seen of the filling of a new volume.
+    pub filling: bootstrap::Seen,
 }
 
 /// Looks.
 ///
 /// # Errors
-/// When the claim can't be read.
+/// When something can't be read.
 pub async fn dereference(
     object: &StockPredictor,
     caches: &Caches,
@@ -162,8 +152,10 @@ pub async fn dereference(
         object.spec.storage.access_mode,
         present.map(String::as_str),
     );
+    let filling = bootstrap::dereference(object, claim.as_deref(), client).await?;
     Ok(Observed {
         hold,
+        filling,
         service_account: cached(&caches.service_accounts, &namespace, &name),
         config_map: cached(&caches.config_maps, &namespace, &name),
         claim,
@@ -196,10 +188,9 @@ pub async fn find_claim(
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     match claims.get_opt(&name).await {
         Ok(claim) => Ok(claim.map(Arc::new)),
-        Err(source) => Err(Error {
-            name,
-            source: Box::new(source),
-        }),
+        Err(source) => Err(writer::request::<PersistentVolumeClaim>(
+            "read", &name, source,
+        )),
     }
 }
 

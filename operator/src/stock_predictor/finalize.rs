@@ -15,7 +15,7 @@ use stockpredictor_api::condition::{ConditionType, Reason};
 use stockpredictor_api::{DeletionPolicy, StockPredictor};
 
 use super::conditions::{Finding, State};
-use super::{Context, claim, labels, status, update_status};
+use super::{Context, bootstrap, claim, labels, status, update_status};
 use crate::clock;
 use crate::writer::{self, Child, Error, Outcome, Owner, Writer};
 
@@ -142,6 +142,7 @@ async fn end(context: &Context, live: &mut StockPredictor) -> Result<Verdict, Er
     if let Some(deployment) = deployment {
         writer.delete_owned(owner, &deployment).await?;
     }
+    Box::pin(bootstrap::end(writer, live)).await?;
     let left = own_pods(&caches.pods, &namespace, &name);
     if !left.is_empty() {
         return Ok(Verdict::Wait(left));

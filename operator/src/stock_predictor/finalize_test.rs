@@ -102,7 +102,8 @@ async fn pass(
         .map(|pod| ("/pods/".to_owned(), pod.clone()))
         .collect();
     let (client, log) = server(serve(world, turn));
-    let outcome = reconcile(&object, &context(&client, &cached)).await;
+    let context = context(&client, &cached);
+    let outcome = Box::pin(reconcile(&object, &context)).await;
     (outcome, log)
 }
 

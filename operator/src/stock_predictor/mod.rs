@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod backoff;
+pub mod bootstrap;
 pub mod build;
 pub mod claim;
 pub mod conditions;
@@ -30,12 +31,13 @@ use stockpredictor_api::StockPredictor;
 use stockpredictor_api::condition::Reason;
 
 use self::backoff::{Backoff, Silence};
+use self::bootstrap::Fill;
 use self::claim::ClaimPlan;
 use self::conditions::{Failure, Finding, Seen, State};
 use self::dereference::{Caches, Observed};
 use self::finalize::Progress;
 use self::stats::Poller;
-use self::validate::{Defaults, ValidatedPredictor};
+use self::validate::{Defaults, Stopped, ValidatedPredictor};
 use crate::clock;
 use crate::controller::Fault;
 use crate::metrics::Metrics;
@@ -77,9 +79,6 @@ pub struct Context {
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Step 1.
-    #[error(transparent)]
-    Dereference(#[from] dereference::Error),
     /// Step 2.
     #[error("invalid spec: {0}")]
     Validate(#[from] validate::Error),
@@ -89,7 +88,7 @@ pub enum Error {
     /// Step 4.
     #[error(transparent)]
     Apply(#[from] apply::Failures),
-    /// Step 5, and the end of an object.
+    /// Steps 1 and 5, and the end of an object.
     #[error(transparent)]
     Write(#[from] writer::Error),
     /// The pass as a whole.
@@ -101,7 +100,6 @@ impl Error {
     /// A word of a small set, for metrics.
     pub fn category(&self) -> &'static str {
         match self {
-            Self::Dereference(error) => writer::category(&error.source),
             Self::Validate(_) => "invalid",
             Self::Build(_) => "internal",
             Self::Apply(failures) => failures.category(),
@@ -126,7 +124,7 @@ pub async fn reconcile(object: &StockPredictor, context: &Context) -> Result<Dur
         ..
     } = context;
     if object.metadata.deletion_timestamp.is_some() {
-        return Ok(match finalize::finalize(context, object).await? {
+        return Ok(match Box::pin(finalize::finalize(context, object)).await? {
             Progress::WaitsForPods => ENDING,
             Progress::Done => STOPPED,
         });
@@ -134,7 +132,10 @@ pub async fn reconcile(object: &StockPredictor, context: &Context) -> Result<Dur
     finalize::sync_finalizer(writer, object).await?;
 
     // 1. What is there.
-    let observed = dereference::dereference(object, caches, client, poller, metrics).await?;
+    let observed = Box::pin(dereference::dereference(
+        object, caches, client, poller, metrics,
+    ))
+    .await?;
 
     // 2. What the user wants.
     let predictor = match validate::validate(object, defaults) {
@@ -147,12 +148,15 @@ pub async fn reconcile(object: &StockPredictor, context: &Context) -> Result<Dur
 
     // 3. What there should be.
     let mut plan = claim::plan_claim(&predictor, observed.claim.as_deref(), observed.expandable);
+    let fill = filling(&predictor, &plan, &observed);
+    let predictor = predictor.unfilled(!fill.lets_start());
     let present = build::Present {
         claim: observed.claim.as_deref(),
         deployment: observed
             .deployment
             .as_deref()
             .is_some_and(|deployment| writer::owned_by(deployment, &predictor.uid)),
+        fill: &fill,
     };
     let prepared = build::build(&predictor, &plan, present)?;
 
@@ -179,22 +183,50 @@ pub async fn reconcile(object: &StockPredictor, context: &Context) -> Result<Dur
         }
     };
 
+    if applied.is_ok() {
+        let claim = observed.claim.as_deref();
+        Box::pin(bootstrap::apply(
+            writer,
+            &predictor,
+            claim,
+            &fill,
+            &observed.filling,
+        ))
+        .await?;
+    }
+
     // 5. Say so.
     let failure = applied.as_ref().err().map(explain);
     let cached = Live::cached(&observed);
     let live = applied.as_ref().unwrap_or(&cached);
-    let findings = tell(
+    let findings = Box::pin(tell(
         object,
         context,
         &predictor,
-        &plan,
+        (&plan, &fill),
         &observed,
         live,
         failure.as_ref(),
-    )
+    ))
     .await?;
     applied?;
     Ok(look_again(&predictor, &plan, &findings))
+}
+
+/// How far the filling of a new volume is.
+fn filling(predictor: &ValidatedPredictor, plan: &ClaimPlan, observed: &Observed) -> Fill {
+    let running = observed.deployment.as_deref().is_some_and(|deployment| {
+        let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+        wanted != Some(0) && writer::owned_by(deployment, &predictor.uid)
+    });
+    bootstrap::plan(
+        predictor,
+        plan,
+        observed.claim.as_deref(),
+        &observed.filling,
+        running || !observed.pods.is_empty(),
+        clock::now().0,
+    )
 }
 
 /// The live objects that the status speaks of.
@@ -266,7 +298,7 @@ async fn tell(
     object: &StockPredictor,
     context: &Context,
     predictor: &ValidatedPredictor,
-    plan: &ClaimPlan,
+    (plan, fill): (&ClaimPlan, &Fill),
     observed: &Observed,
     live: &Live,
     failure: Option<&Failure>,
@@ -282,6 +314,7 @@ async fn tell(
     let seen = Seen {
         predictor,
         plan,
+        fill,
         claim: live.claim.as_ref(),
         deployment: live.deployment.as_ref(),
         pods: &observed.pods,
@@ -333,6 +366,7 @@ fn look_again(predictor: &ValidatedPredictor, plan: &ClaimPlan, findings: &[Find
     match &predictor.stopped {
         // The user's claims aren't watched.
         _ if !plan.usable() => UNWELL,
+        Some(Stopped::ByBootstrap) => UNWELL,
         Some(_) => STOPPED,
         None if ready => WELL,
         None => UNWELL,

@@ -106,6 +106,8 @@ pub enum Stopped {
     ByReplicas,
     /// By a restore that works on the volume.
     ByRestore(Hold),
+    /// Until the new volume is filled.
+    ByBootstrap,
 }
 
 impl ValidatedPredictor {
@@ -127,6 +129,19 @@ impl ValidatedPredictor {
                 stopped: Some(Stopped::ByRestore(hold)),
                 ..self
             },
+        }
+    }
+
+    /// The same, stopped until its new volume is filled.
+    #[must_use]
+    pub fn unfilled(self, unfilled: bool) -> Self {
+        if !unfilled {
+            return self;
+        }
+        Self {
+            replicas: 0,
+            stopped: Some(Stopped::ByBootstrap),
+            ..self
         }
     }
 

@@ -25,6 +25,13 @@ pub fn workload_available(seen: Seen<'_>) -> Finding {
                 ),
             );
         }
+        Some(Stopped::ByBootstrap) => {
+            return finding(
+                State::Unknown,
+                Reason::Progressing,
+                "pods wait until the new volume is filled".into(),
+            );
+        }
         Some(Stopped::BySuspend) => {
             return finding(
                 State::False,
