@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::condition::{ConditionType, Reason};
 use crate::crd;
+use crate::restore_condition::{RestoreCondition, RestoreReason};
 
 /// Fields of Kubernetes' own types: named with a link instead of being listed.
 const FOREIGN: [&str; 5] = [
@@ -34,6 +35,7 @@ pub fn markdown() -> Result<String, crd::Error> {
         kind(&mut page, &definition);
     }
     conditions(&mut page);
+    restore_conditions(&mut page);
     Ok(page)
 }
 
@@ -210,6 +212,26 @@ fn conditions(page: &mut String) {
             .join(", ")
     );
     for reason in Reason::ALL {
+        let _ = writeln!(
+            page,
+            "| `{}` | {} |",
+            reason.as_str(),
+            reason.meaning().trim()
+        );
+    }
+}
+
+fn restore_conditions(page: &mut String) {
+    let _ = writeln!(
+        page,
+        "\n## Conditions of a StorageRestore\n\n`status.conditions` has these types: {}. A reason is one of these, the phase, or \
+         the word of a Job such as `NoSpace`, `Damaged`, `KeyWrong`, `Unattested` or `NotProven`.\n\n\
+         | reason | meaning |\n| --- | --- |",
+        RestoreCondition::ALL
+            .map(|kind| format!("`{}`", kind.as_str()))
+            .join(", ")
+    );
+    for reason in RestoreReason::ALL {
         let _ = writeln!(
             page,
             "| `{}` | {} |",

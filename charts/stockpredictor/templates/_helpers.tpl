@@ -64,12 +64,28 @@ seccompProfile:
 - apiGroups: [stockpredictor.io]
   resources: [stockpredictors/status]
   verbs: [patch]
+# It carries restores out, and holds a half-done one with a finalizer until the volume is whole again.
+- apiGroups: [stockpredictor.io]
+  resources: [storagerestores]
+  verbs: [get, list, watch, patch]
+# It writes each phase into the restore's status before it begins it, so that a new operator goes on where the old one was.
+- apiGroups: [stockpredictor.io]
+  resources: [storagerestores/status]
+  verbs: [patch]
+# It reads where the backups lie that a restore names, and the SHA-256 that their runs reported.
+- apiGroups: [stockpredictor.io]
+  resources: [storagebackups]
+  verbs: [get]
+# It makes the Jobs of a restore, one for each step, and takes away one that must not go on or that is tried anew.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
 # It keeps each predictor's account, settings and address as they should be. Accounts are created without a token.
 # `update`, here and below, replaces a child that somebody changed in such a way that no patch makes it valid again.
 - apiGroups: [""]
   resources: [serviceaccounts, configmaps, services]
   verbs: [get, list, watch, create, patch, update]
-# It makes and grows claims, and deletes one only when its StockPredictor says `deletionPolicy: Delete`.
+# It makes and grows claims, also those that a restore fills, and deletes one only when its StockPredictor says `deletionPolicy: Delete`.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]
