@@ -12,6 +12,7 @@ mod predictor_ref;
 pub mod reference;
 mod rule;
 mod stock_predictor;
+mod storage_backup;
 mod storage_restore;
 pub mod well_known;
 
@@ -25,6 +26,12 @@ pub use stock_predictor::{
     AccessMode, CacheSpec, DeletionPolicy, ImagePullPolicy, ImagePullSecret, ModelSpec,
     ModelStatus, RetentionSpec, StockPredictor, StockPredictorSpec, StockPredictorStatus,
     StorageSpec, VolumeStatus,
+};
+pub use storage_backup::condition as backup_condition;
+pub use storage_backup::{
+    BackupMode, BackupStatus, ConcurrencyPolicy, DestinationStatus, Encryption, JobPodSettings,
+    Objectives, RestoreTest, RunKind, RunResult, RunStatus, StorageBackup, StorageBackupSpec,
+    StorageBackupStatus, Verification, VerificationLevel,
 };
 pub use storage_restore::condition as restore_condition;
 pub use storage_restore::{

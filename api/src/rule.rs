@@ -37,6 +37,13 @@ pub const ENDPOINT: &str = "^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._
 /// A key of a Secret that can be a file's name.
 pub const SECRET_KEY: &str = "^([A-Za-z0-9_-]|[.][A-Za-z0-9_-])[A-Za-z0-9._-]*$";
 
+/// A schedule: five fields, or a word. Time zones have their own field.
+pub const SCHEDULE: &str = "^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|[0-9A-Za-z*?/,-]+( +[0-9A-Za-z*?/,-]+){4})$";
+/// The name of a time zone.
+pub const TIME_ZONE: &str = "^[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*$";
+/// A public key of age.
+pub const RECIPIENT: &str = "^age1[02-9ac-hj-np-z]{58}$";
+
 /// A rule that `self` matches `pattern`.
 pub fn matches(pattern: &str, message: &str) -> Rule {
     Rule::new(format!("self.matches('{pattern}')")).message(message)
@@ -47,6 +54,15 @@ pub fn duration() -> Rule {
     matches(
         DURATION,
         "write a positive whole number and one unit (s, m, h or d), such as 30m, 24h or 7d",
+    )
+}
+
+/// A schedule in the form of cron.
+pub fn schedule() -> Rule {
+    matches(
+        SCHEDULE,
+        "write five fields (minute hour day-of-month month day-of-week), such as 0 3 * * *, or one of @hourly, @daily, \
+         @weekly, @monthly and @yearly; a time zone goes into timeZone",
     )
 }
 

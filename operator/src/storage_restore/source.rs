@@ -135,12 +135,12 @@ fn of_storage_backup(
             .find(|found| holds(found))
             .or_else(|| destinations.first())?,
     };
-    let known = backups.iter().filter_map(|entry| {
-        Some((
-            entry["name"].as_str()?.to_owned(),
-            entry["sha256"].as_str()?.to_owned(),
-        ))
-    });
+    // What the runs reported that wrote the archives.
+    let attested = stored["status"]["attested"].as_object();
+    let known = attested
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, sha256)| Some((name.clone(), sha256.as_str()?.to_owned())));
     Some(Resolved {
         name: chosen.name.clone(),
         place: chosen.place(),
@@ -170,9 +170,9 @@ mod tests {
                 {"name": "offsite", "objectStore": {"url": "s3://bucket"}},
             ]},
             "status": {"backups": [
-                {"name": NEW, "destinations": ["nas"], "sha256": "aa"},
+                {"name": NEW, "destinations": ["nas"]},
                 {"name": OLD, "destinations": ["offsite", "nas"]},
-            ]},
+            ], "attested": {NEW: "aa"}},
         })
     }
 
