@@ -123,7 +123,7 @@ test-faults: build ## Kills and errors at every system call that changes a volum
 test-s3: build ## Object stores against a real S3 server
 	@scripts/packages.sh openssl=openssl
 	@STOCKPREDICTOR_TOOLS=$$(e2e/cluster/tools.sh versitygw | tail -n 1) \
-	  cargo test --locked --release --workspace --test object_store -- --ignored
+	  cargo test --locked --release --workspace --test object_store --test jobs -- --ignored
 
 .PHONY: test-model
 test-model: build ## The service's numbers against Python's onnxruntime on the same files

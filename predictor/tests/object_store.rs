@@ -1,135 +1,19 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 //! Object stores, against a real S3 server on a loopback port. `make test-s3` builds it and runs these tests.
 
+mod s3_server;
+
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::TcpListener;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use stockpredictor_predictor::object_store::{ObjectStore, Options};
+use s3_server::{KEY, SECRET, Server};
+use stockpredictor_predictor::object_store::ObjectStore;
 use stockpredictor_storage::archive::name::ArchiveName;
 use stockpredictor_storage::destination::{Destination, Upload};
-
-/// The server's root user.
-const KEY: &str = "tester";
-const SECRET: &str = "a-secret-of-the-test";
-/// Bytes of each part of an upload but the last.
-const PART: u64 = 8 << 20;
-/// How long the server may take to listen, and a part to arrive.
-const START_LIMIT: Duration = Duration::from_mins(1);
-
-/// versitygw on a temporary folder; one bucket, `backups`.
-struct Server {
-    process: Child,
-    folder: tempfile::TempDir,
-    endpoint: String,
-}
-
-impl Server {
-    fn start() -> Self {
-        Self::start_with("http", |_| Vec::new())
-    }
-
-    /// With further options, which may name files in the server's folder.
-    fn start_with(scheme: &str, options: impl Fn(&Path) -> Vec<String>) -> Self {
-        let tools = std::env::var("STOCKPREDICTOR_TOOLS").unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("data/backups")).unwrap();
-        fs::create_dir(folder.path().join("sidecar")).unwrap();
-        // Free when it is asked for; nothing else on this machine takes ports of its own choice so quickly.
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let process = Command::new(Path::new(&tools).join("versitygw"))
-            .args(["--access", KEY, "--secret", SECRET, "--quiet", "--port"])
-            .arg(address.to_string())
-            .args(options(folder.path()))
-            .arg("posix")
-            .arg("--sidecar")
-            .arg(folder.path().join("sidecar"))
-            .arg(folder.path().join("data"))
-            .stdout(Stdio::null())
-            .stderr(File::create(folder.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let server = Self {
-            process,
-            folder,
-            endpoint: format!("{scheme}://{address}"),
-        };
-        let deadline = Instant::now() + START_LIMIT;
-        while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < deadline, "the S3 server doesn't listen");
-            thread::sleep(Duration::from_millis(50));
-        }
-        server
-    }
-
-    fn options(&self) -> Options {
-        let variables = [
-            ("AWS_ACCESS_KEY_ID", KEY),
-            ("AWS_SECRET_ACCESS_KEY", SECRET),
-            ("AWS_REGION", "us-east-1"),
-        ];
-        Options {
-            variables: variables
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
-            endpoint: Some(self.endpoint.clone()),
-            ..Options::default()
-        }
-    }
-
-    fn connect(&self) -> ObjectStore {
-        ObjectStore::connect("s3://backups/here", &self.options()).unwrap()
-    }
-
-    /// Waits until so many whole parts have arrived.
-    fn wait_for_parts(&self, count: usize) {
-        let deadline = Instant::now() + START_LIMIT;
-        let is_part = |path: &String| {
-            let path = Path::new(path);
-            let name = path.file_name().unwrap().to_str().unwrap();
-            name.bytes().all(|byte| byte.is_ascii_digit())
-                && fs::metadata(path).is_ok_and(|found| found.len() == PART)
-        };
-        while self.files().iter().filter(|path| is_part(path)).count() < count {
-            assert!(Instant::now() < deadline, "{:?}", self.files());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Bytes of parts that were sent and never became an object, or were not cleaned up.
-    fn files(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut pending = vec![self.folder.path().join("data/backups")];
-        while let Some(folder) = pending.pop() {
-            // The server may be renaming and removing meanwhile.
-            for entry in fs::read_dir(folder).into_iter().flatten() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    pending.push(path);
-                } else if fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
-                    found.push(path.display().to_string());
-                }
-            }
-        }
-        found.sort();
-        found
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 fn name(second: i64) -> ArchiveName {
     ArchiveName::at(
@@ -305,7 +189,7 @@ fn a_killed_writer_is_invisible_and_cleaned_up_when_its_claim_is_old() {
         .path()
         .join("data/backups/here")
         .join(claim_name);
-    let old = std::time::SystemTime::now() - Duration::from_hours(2);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_hours(2);
     let times = fs::FileTimes::new().set_modified(old);
     File::options()
         .write(true)

@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::archive::header::{FORMAT, Kind, Origin};
 use crate::archive::meta::{MAX_META, Meta};
 use crate::archive::name::ArchiveName;
 use crate::destination::{Destination, DestinationError, Item};
+use crate::pin::{self, Pin};
 
 /// Most threads that read `.meta.json` files at once: over a network the wait is long and the work little.
 const READERS: usize = 8;
@@ -27,6 +29,8 @@ const CLAIMS: [(&str, &str); 2] = [(".", ".partial"), ("", ".claim")];
 pub struct Catalog {
     /// Archives and what is left of them, the newest first.
     pub records: Vec<Record>,
+    /// Marks of restores that use an archive, sorted.
+    pub pins: Vec<Pin>,
 }
 
 /// One archive, or what is left of one.
@@ -94,7 +98,8 @@ impl Catalog {
         let mut records = listing.records(&metas);
         mark_future(&mut records, Timestamp::now());
         mark_broken(&mut records);
-        Ok(Self { records })
+        let pins = pin::read(destination, &items)?;
+        Ok(Self { records, pins })
     }
 
     /// Those of one origin.
@@ -102,6 +107,15 @@ impl Catalog {
         self.records
             .iter()
             .filter(move |record| record.is_of(origin))
+    }
+
+    /// Ids of the backups that a restore uses at this time; retention leaves them, and what they are based on.
+    pub fn pinned(&self, now: Timestamp) -> BTreeSet<Uuid> {
+        self.pins
+            .iter()
+            .filter(|pin| pin.is_valid(now))
+            .filter_map(|pin| Some(self.find(pin.archive)?.meta.as_ref()?.id))
+            .collect()
     }
 
     /// The record of an archive.

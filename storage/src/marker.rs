@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::archive::digest::Digest;
+use crate::archive::name::ArchiveName;
 use crate::atomic;
 use crate::layout::Layout;
 
@@ -30,6 +32,28 @@ pub struct Marker {
     pub install_model: bool,
     /// Whether sample price history was asked for when setup began.
     pub install_samples: bool,
+    /// The restore that fills this volume, or filled it when it was new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fill: Option<Fill>,
+}
+
+/// A restore into a new volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fill {
+    /// Its id.
+    pub restore: Uuid,
+    /// The backup that was chosen; `None` before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Source>,
+}
+
+/// The archive that a volume is filled from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name.
+    pub name: ArchiveName,
+    /// The SHA-256 of the whole archive.
+    pub sha256: Digest,
 }
 
 /// The part of a marker that every release understands.
@@ -44,6 +68,8 @@ struct Format {
 pub enum State {
     /// Setup was begun; the next one continues it.
     Installing,
+    /// A backup is being unpacked onto the new volume; only the same restore may go on.
+    Filling,
     /// Complete: from now on nothing is put there that a person did not put there.
     Ready,
 }
@@ -53,6 +79,7 @@ impl State {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Installing => "installing",
+            Self::Filling => "filling",
             Self::Ready => "ready",
         }
     }
@@ -150,6 +177,7 @@ mod tests {
             state: State::Installing,
             install_model: true,
             install_samples: false,
+            fill: None,
         };
         marker.write(&layout).unwrap();
         assert_eq!(Marker::read(&layout).unwrap(), Some(marker));

@@ -16,6 +16,7 @@ use crate::archive::meta::{Level, Meta};
 use crate::archive::name::ArchiveName;
 use crate::catalog::{self, Catalog, Record};
 use crate::destination::{Destination, DestinationError};
+use crate::pin;
 
 /// How many backups stay, of those that hold the same parts of the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,6 +296,19 @@ pub fn apply(decision: &Decision, destination: &dyn Destination) -> Report {
         }
     }
     report
+}
+
+/// Removes pins that no longer count, so that restores that died leave nothing behind.
+pub fn remove_expired_pins(
+    catalog: &Catalog,
+    destination: &dyn Destination,
+    now: Timestamp,
+) -> Result<(), DestinationError> {
+    catalog
+        .pins
+        .iter()
+        .filter(|pin| !pin.is_valid(now))
+        .try_for_each(|pin| pin::remove(destination, pin.archive, pin.restore))
 }
 
 /// The archive first: what is left by an interruption is seen, and finished by the next run.

@@ -88,6 +88,21 @@ pub struct Report {
     pub scripts_failed: Vec<String>,
 }
 
+impl Report {
+    /// Of a volume on which nothing was done yet.
+    pub(crate) const fn of(volume_id: Uuid) -> Self {
+        Self {
+            volume_id,
+            new_volume: false,
+            resumed: false,
+            directories: Vec::new(),
+            files: Vec::new(),
+            scripts: Vec::new(),
+            scripts_failed: Vec::new(),
+        }
+    }
+}
+
 /// Why a setup failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -144,18 +159,15 @@ pub fn run(layout: &Layout, request: &Request<'_>) -> Result<Report, SetupError>
         remove_unfinished(layout, request);
     }
     let steps = plan(&found, request, Uuid::new_v4(), Timestamp::now());
+    let known = found
+        .marker
+        .as_ref()
+        .map_or_else(Uuid::nil, |marker| marker.id);
     let mut report = Report {
-        volume_id: Uuid::nil(),
         new_volume: found.marker.is_none() && !found.has_data,
         resumed: matches!(&found.marker, Some(marker) if marker.state == State::Installing),
-        directories: Vec::new(),
-        files: Vec::new(),
-        scripts: Vec::new(),
-        scripts_failed: Vec::new(),
+        ..Report::of(known)
     };
-    if let Some(marker) = &found.marker {
-        report.volume_id = marker.id;
-    }
     for step in &steps {
         execute(layout, step, &mut report)?;
     }
@@ -213,6 +225,7 @@ pub fn plan<'a>(found: &Found, request: &Request<'a>, id: Uuid, now: Timestamp) 
         state: State::Installing,
         install_model: !found.has_data,
         install_samples: !found.has_data && request.wants_samples,
+        fill: None,
     });
     let mut steps = Vec::new();
     if found.marker.is_none() {
@@ -314,7 +327,7 @@ fn parents_of(path: &str) -> Vec<String> {
 }
 
 /// Whether anything but directories lies below the root; ours and `lost+found` don't count.
-fn has_data(root: &Path) -> io::Result<bool> {
+pub(crate) fn has_data(root: &Path) -> io::Result<bool> {
     let mut pending = vec![root.to_owned()];
     while let Some(directory) = pending.pop() {
         for entry in fs::read_dir(&directory)? {
@@ -333,7 +346,7 @@ fn has_data(root: &Path) -> io::Result<bool> {
 }
 
 /// Turns what the system says into what a person can do about it.
-fn explain(layout: &Layout, path: &Path, source: io::Error) -> SetupError {
+pub(crate) fn explain(layout: &Layout, path: &Path, source: io::Error) -> SetupError {
     let shown = path.display().to_string();
     match source.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => SetupError::Denied {

@@ -39,8 +39,8 @@ const VARIABLES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 pub struct Options {
     /// Variables such as `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`.
     pub variables: BTreeMap<String, String>,
-    /// A file of such variables, `NAME=VALUE` a line, or in the form of `~/.aws/credentials` (its first section). It
-    /// wins over `variables`.
+    /// A folder of such variables, each a file, or a file of `NAME=VALUE` lines, or one in the form of `~/.aws/credentials`
+    /// (its first section). It wins over `variables`.
     pub credentials_file: Option<PathBuf>,
     /// The only certificates to trust, in PEM; the system's if there is none.
     pub ca_bundle: Option<PathBuf>,
@@ -109,7 +109,9 @@ impl Options {
             .iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
             .collect();
-        if let Some(path) = &self.credentials_file {
+        if let Some(folder) = self.credentials_file.as_ref().filter(|path| path.is_dir()) {
+            settings.extend(read_folder(folder)?);
+        } else if let Some(path) = &self.credentials_file {
             settings.extend(
                 parse_file(&read_file(path)?).map_err(|line| ConnectError::File {
                     path: path.display().to_string(),
@@ -324,6 +326,33 @@ fn read_file(path: &Path) -> Result<String, ConnectError> {
     })
 }
 
+/// A mounted Secret: each file's name is a variable, its content the value. Kubelet's own links begin with dots.
+fn read_folder(folder: &Path) -> Result<BTreeMap<String, String>, ConnectError> {
+    let refused = |reason: String| ConnectError::File {
+        path: folder.display().to_string(),
+        reason,
+    };
+    let entries = std::fs::read_dir(folder).map_err(|error| refused(error.to_string()))?;
+    let mut settings = BTreeMap::new();
+    for entry in entries {
+        let path = entry.map_err(|error| refused(error.to_string()))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(name) = name.filter(|name| VARIABLES.iter().any(|start| name.starts_with(start)))
+        else {
+            continue;
+        };
+        let value = read_file(&path)?;
+        settings.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    if settings.is_empty() {
+        return Err(refused(
+            "no file in it is called as a variable: the Secret needs keys such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                .to_owned(),
+        ));
+    }
+    Ok(settings)
+}
+
 /// `NAME=VALUE` lines, also with sections, spaces and comments; the number of a line that is none of these.
 fn parse_file(text: &str) -> Result<BTreeMap<String, String>, usize> {
     let mut settings = BTreeMap::new();
@@ -388,6 +417,26 @@ mod tests {
         assert!(prefix(&url, &options).is_err());
         let (url, _) = parse_url("s3://bucket").unwrap();
         assert_eq!(prefix(&url, &Options::default()).unwrap().as_ref(), "");
+    }
+
+    #[test]
+    fn a_mounted_secret_is_a_folder_of_variables() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        put("README", "x");
+        std::fs::create_dir(folder.path().join("..data")).unwrap();
+        let options = Options {
+            credentials_file: Some(folder.path().to_owned()),
+            ..Options::default()
+        };
+        let error = options.settings().unwrap_err().to_string();
+        assert!(error.contains("AWS_ACCESS_KEY_ID"), "{error}");
+        put("AWS_ACCESS_KEY_ID", "a\n");
+        put("AWS_SECRET_ACCESS_KEY", "b=");
+        let settings = options.settings().unwrap();
+        assert_eq!(settings["aws_access_key_id"], "a");
+        assert_eq!(settings["aws_secret_access_key"], "b=");
+        assert_eq!(settings.len(), 2);
     }
 
     #[test]

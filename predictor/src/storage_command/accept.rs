@@ -21,17 +21,37 @@ pub fn accept(
     }
     let mut found = Vec::new();
     for destination in destinations {
-        for record in Catalog::read(destination.as_ref())?.records {
-            let Some(meta) = record.meta.filter(|meta| ids.contains(&meta.id)) else {
-                continue;
-            };
-            let id = meta.id;
-            if let Some(text) = accepted(meta)? {
-                destination.replace(&record.name.meta(), &text)?;
-            }
-            found.push(id);
+        found.extend(accept_at(destination.as_ref(), ids)?);
+    }
+    accept_in_index(layout, ids)?;
+    for id in ids {
+        if !found.contains(id) {
+            bail!(
+                "no destination has a backup with id {id}: `predictor storage list --output json` shows the ids"
+            );
         }
     }
+    Ok(ids.to_vec())
+}
+
+/// Accepts those that lie at one destination, and tells which these are.
+pub fn accept_at(destination: &dyn Destination, ids: &[Uuid]) -> anyhow::Result<Vec<Uuid>> {
+    let mut found = Vec::new();
+    for record in Catalog::read(destination)?.records {
+        let Some(meta) = record.meta.filter(|meta| ids.contains(&meta.id)) else {
+            continue;
+        };
+        let id = meta.id;
+        if let Some(text) = accepted(meta)? {
+            destination.replace(&record.name.meta(), &text)?;
+        }
+        found.push(id);
+    }
+    Ok(found)
+}
+
+/// Accepts them in what the volume's next backups are compared with.
+pub fn accept_in_index(layout: &Layout, ids: &[Uuid]) -> anyhow::Result<()> {
     for id in ids {
         let path = layout.index().join(format!("{id}.json"));
         let indexed = std::fs::read(&path)
@@ -42,13 +62,8 @@ pub fn accept(
         {
             atomic::write_durable(&path, &text)?;
         }
-        if !found.contains(id) {
-            bail!(
-                "no destination has a backup with id {id}: `predictor storage list --output json` shows the ids"
-            );
-        }
     }
-    Ok(ids.to_vec())
+    Ok(())
 }
 
 /// The file with the doubt taken off; `None` if there is none.

@@ -11,17 +11,17 @@ use serde::Serialize;
 use stockpredictor_storage::archive::category::Category;
 use stockpredictor_storage::archive::header::{Kind, MANUAL, Origin};
 use stockpredictor_storage::backup::{self, DEFAULT_LEVEL, DEFAULT_LOGS_DAYS, Request};
-use stockpredictor_storage::catalog::Catalog;
 use stockpredictor_storage::destination::{Destination, inside};
 use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::marker::Marker;
 use stockpredictor_storage::restore::AllowSwitched;
-use stockpredictor_storage::retention::{self, Policy};
+use stockpredictor_storage::retention::Policy;
 use uuid::Uuid;
 
 use super::exit::Usage;
 use super::output::{grouped, human_bytes};
 use super::place::{self, StoreArgs};
+use super::retain::{self, Retention};
 use super::{Common, Outcome, accept, progress, settle};
 
 /// Options of `predictor storage backup`.
@@ -140,17 +140,6 @@ struct Report {
     retention: Vec<Retention>,
 }
 
-/// What retention did at one destination.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Retention {
-    destination: String,
-    kept: usize,
-    deleted: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
 /// Makes a backup.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let layout = args.common.layout();
@@ -265,36 +254,11 @@ fn retain(
         weekly: args.keep_weekly,
         monthly: args.keep_monthly,
     };
-    let stored = destinations
+    destinations
         .iter()
         .zip(&done.destinations)
-        .filter(|(_, fate)| fate.is_stored);
-    stored
-        .map(|(destination, fate)| {
-            let mut told = Retention {
-                destination: fate.destination.clone(),
-                kept: 0,
-                deleted: Vec::new(),
-                error: None,
-            };
-            match Catalog::read(destination.as_ref()) {
-                Ok(catalog) => {
-                    let decision = retention::decide(
-                        &catalog.records,
-                        origin,
-                        &policy,
-                        now,
-                        &[done.id].into(),
-                    );
-                    let report = retention::apply(&decision, destination.as_ref());
-                    told.kept = decision.keep.len();
-                    told.deleted = report.deleted.iter().map(ToString::to_string).collect();
-                    told.error = report.failed.map(|error| error.to_string());
-                }
-                Err(error) => told.error = Some(error.to_string()),
-            }
-            told
-        })
+        .filter(|(_, fate)| fate.is_stored)
+        .map(|(destination, _)| retain::retain(destination.as_ref(), origin, &policy, done.id, now))
         .collect()
 }
 

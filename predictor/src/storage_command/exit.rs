@@ -1,6 +1,6 @@
 //! How a command ended, and the exit code that says so.
 //!
-//! 0 done, 1 failed, 2 usage, 3 done with warnings. Scripts and the operator rely on these numbers.
+//! 0 done, 1 failed, 2 usage, 3 done with warnings, 4 failed and trying again is useless (jobs only). Scripts and the operator rely on these numbers.
 
 use std::process::ExitCode;
 
@@ -15,6 +15,8 @@ pub enum Outcome {
     Warnings,
     /// Not done; the report says why.
     Failed,
+    /// Not done, and the same again would end the same way.
+    Hopeless,
 }
 
 impl Outcome {
@@ -24,6 +26,7 @@ impl Outcome {
             Self::Done => 0,
             Self::Failed => 1,
             Self::Warnings => 3,
+            Self::Hopeless => 4,
         }
     }
 
@@ -91,8 +94,9 @@ mod tests {
 
     #[test]
     fn the_codes_are_those_that_scripts_know() {
-        let codes = [Outcome::Done, Outcome::Failed, Outcome::Warnings].map(Outcome::code);
-        assert_eq!(codes, [0, 1, 3]);
+        use Outcome::{Done, Failed, Hopeless, Warnings};
+        let codes = [Done, Failed, Warnings, Hopeless].map(Outcome::code);
+        assert_eq!(codes, [0, 1, 3, 4]);
         assert_eq!(code_of(&anyhow::anyhow!("no")), 1);
         assert_eq!(code_of(&Usage("what".to_owned()).into()), 2);
     }

@@ -7,6 +7,8 @@ mod accept;
 mod backup;
 mod cleanup;
 mod exit;
+mod job;
+mod level;
 mod list;
 mod ls;
 mod monitor;
@@ -16,6 +18,7 @@ mod progress;
 mod prove;
 mod put;
 mod restore;
+mod retain;
 mod selection;
 mod settle;
 mod setup;
@@ -52,6 +55,9 @@ pub enum StorageCommand {
     /// Try the models of a restored volume.
     #[command(hide = true)]
     Prove(prove::Args),
+    /// Do one job of a StorageBackup or StorageRestore and leave a message about it.
+    #[command(hide = true)]
+    Job(job::Args),
     /// Report how much lies where, how the volume grows, and whether it is healthy.
     Monitor(monitor::Args),
     /// Remove old cache files, logs and predictions, and what killed writers left.
@@ -72,6 +78,7 @@ pub fn run(command: &StorageCommand) -> anyhow::Result<Outcome> {
         StorageCommand::Verify(args) => verify::run(args),
         StorageCommand::Restore(args) => restore::run(args),
         StorageCommand::Prove(args) => prove::run(args),
+        StorageCommand::Job(args) => job::run(args),
         StorageCommand::Monitor(args) => monitor::run(args),
         StorageCommand::Cleanup(args) => cleanup::run(args),
         StorageCommand::Put(args) => put::run(args),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use stockpredictor_storage::destination::Destination;
 use stockpredictor_storage::destination::folder::Folder;
-use stockpredictor_storage::known::Known;
+use stockpredictor_storage::known::{Known, KnownError};
 use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::marker::Marker;
 use stockpredictor_storage::select::Scope;
@@ -19,7 +19,8 @@ use crate::object_store::{ObjectStore, Options};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Object stores")]
 pub struct StoreArgs {
-    /// File of `NAME=VALUE` lines such as `AWS_ACCESS_KEY_ID=…`, or in the form of `~/.aws/credentials`; else the environment's
+    /// File of `NAME=VALUE` lines such as `AWS_ACCESS_KEY_ID=…`, or in the form of `~/.aws/credentials`, or a folder of files
+    /// that are called as the variables; else the environment's
     #[arg(long, env = "STOCKPREDICTOR_CREDENTIALS_FILE", value_name = "FILE")]
     credentials_file: Option<PathBuf>,
     /// Certificates to trust, in PEM
@@ -143,7 +144,12 @@ pub fn folder_of(file: &Path) -> anyhow::Result<(String, String)> {
 
 /// The archives that runs on this volume wrote; none where there is no volume.
 pub fn known(layout: &Layout) -> anyhow::Result<Known> {
-    Ok(Known::read(&layout.known())?)
+    Ok(known_in(layout)?)
+}
+
+/// As [`known`], with the error that says what is wrong with the file.
+pub fn known_in(layout: &Layout) -> Result<Known, KnownError> {
+    Known::read(&layout.known())
 }
 
 /// Threads for the engine: `STOCKPREDICTOR_THREADS`, or one for each core (0).

@@ -4,12 +4,14 @@
 //! ONNX Runtime; one that ends the process must end that one, not the one that reports.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use stockpredictor_storage::restore::Checker;
 use stockpredictor_storage::verify::Prover;
 
 use super::{Outcome, explain};
@@ -29,13 +31,22 @@ pub struct Args {
     root: PathBuf,
 }
 
-/// Loads every model that is in use and compares its golden predictions.
+/// Loads every model that is in use and compares its golden predictions. Models that can't be compared are a warning.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let models = args.root.join("ml_models");
+    let entries = match fs::read_dir(&models) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            eprintln!("{} isn't there", models.display());
+            return Ok(Outcome::Warnings);
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("{} can't be read", models.display()));
+        }
+    };
     let mut proven = 0;
-    for entry in
-        fs::read_dir(&models).with_context(|| format!("{} can't be read", models.display()))?
-    {
+    let mut outcome = Outcome::Done;
+    for entry in entries {
         let path = entry?.path();
         if !path.join(CURRENT_FILE).is_file() {
             continue;
@@ -44,20 +55,34 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         let model = folder::load_version(&path, None).with_context(|| format!("{name}"))?;
         let mut session = Session::open(&model)?;
         let Some(golden) = model.golden else {
-            bail!(
+            eprintln!(
                 "{name} has no golden.json, so nothing shows that it predicts what it did: let the service load it once, then back it up again"
             );
+            outcome = Outcome::Warnings;
+            continue;
         };
         if let Err(error) = golden.check(&mut session) {
             bail!("{name}: {error}");
         }
         proven += 1;
     }
-    if proven == 0 {
-        bail!("{} has no model with a file `current`", models.display());
+    if proven == 0 && outcome == Outcome::Done {
+        eprintln!("{} has no model with a file `current`", models.display());
+        outcome = Outcome::Warnings;
     }
     println!("{proven}");
-    Ok(Outcome::Done)
+    Ok(outcome)
+}
+
+/// What the models of a volume showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All predict what they did.
+    Proven,
+    /// There is nothing to compare, or not for all; the reason is for people.
+    Unknown(String),
+    /// One doesn't predict what it did, or can't be loaded.
+    Refuted(String),
 }
 
 /// Runs this program once more.
@@ -66,11 +91,29 @@ pub struct Child;
 
 impl Prover for Child {
     fn prove(&self, root: &Path) -> Result<(), String> {
-        prove(root).map_err(|error| explain(&error))
+        match verdict(root) {
+            Verdict::Proven => Ok(()),
+            Verdict::Unknown(reason) | Verdict::Refuted(reason) => Err(reason),
+        }
     }
 }
 
-fn prove(root: &Path) -> anyhow::Result<()> {
+/// A restored volume without anything to compare is no worse than the backup: only what is refuted is taken back.
+impl Checker for Child {
+    fn check(&self, root: &Path) -> Result<(), String> {
+        match verdict(root) {
+            Verdict::Proven | Verdict::Unknown(_) => Ok(()),
+            Verdict::Refuted(reason) => Err(reason),
+        }
+    }
+}
+
+/// Tries the models of the volume below `root`.
+pub fn verdict(root: &Path) -> Verdict {
+    prove(root).unwrap_or_else(|error| Verdict::Refuted(explain(&error)))
+}
+
+fn prove(root: &Path) -> anyhow::Result<Verdict> {
     let program = std::env::current_exe().context("this program can't be found")?;
     let mut child = Command::new(program)
         .args(["storage", "prove"])
@@ -107,7 +150,7 @@ fn prove(root: &Path) -> anyhow::Result<()> {
     };
     let words = words.join().unwrap_or_default();
     if status.success() {
-        return Ok(());
+        return Ok(Verdict::Proven);
     }
     let words: String = words
         .trim()
@@ -115,6 +158,9 @@ fn prove(root: &Path) -> anyhow::Result<()> {
         .chars()
         .take(MAX_TOLD)
         .collect();
+    if status.code() == Some(i32::from(Outcome::Warnings.code())) {
+        return Ok(Verdict::Unknown(words));
+    }
     bail!(
         "the restored models don't predict what they did: {}",
         if words.is_empty() {

@@ -1,7 +1,7 @@
 //! What every command does first: a restore that was cut off is finished or undone, and people are told.
 
 use stockpredictor_storage::layout::Layout;
-use stockpredictor_storage::restore::{self, Access, AllowSwitched, Ending};
+use stockpredictor_storage::restore::{self, Access, AllowSwitched, Ending, JournalError};
 
 /// Looks for a restore that was cut off. A volume that isn't there, or has no marker, has none.
 pub fn first(layout: &Layout, allow: AllowSwitched) -> anyhow::Result<()> {
@@ -10,6 +10,11 @@ pub fn first(layout: &Layout, allow: AllowSwitched) -> anyhow::Result<()> {
 
 /// As [`first`], for a command that writes at most as `most` says.
 pub fn first_within(layout: &Layout, most: Access, allow: AllowSwitched) -> anyhow::Result<()> {
+    Ok(settled(layout, most, allow)?)
+}
+
+/// As [`first_within`], with the error that says what is in the way.
+pub fn settled(layout: &Layout, most: Access, allow: AllowSwitched) -> Result<(), JournalError> {
     if !layout.state().is_dir() {
         return Ok(());
     }

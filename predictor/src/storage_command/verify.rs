@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use jiff::Timestamp;
 use serde::Serialize;
 use stockpredictor_storage::archive::digest::Digest;
-use stockpredictor_storage::archive::meta::{Level, MAX_META, Meta, Verification};
+use stockpredictor_storage::archive::meta::{Level, Meta};
 use stockpredictor_storage::archive::name::ArchiveName;
 use stockpredictor_storage::catalog::{Catalog, Record};
 use stockpredictor_storage::decrypt::Identity;
@@ -22,7 +21,7 @@ use stockpredictor_storage::verify::{self, Prover, Request};
 use super::list::level_name;
 use super::output::{grouped, human_bytes};
 use super::place::{self, StoreArgs};
-use super::{Common, Outcome, explain, progress, prove, settle};
+use super::{Common, Outcome, explain, level, progress, prove, settle};
 
 /// Options of `predictor storage verify`.
 #[derive(Clone, Debug, clap::Args)]
@@ -249,7 +248,7 @@ impl Job<'_> {
         };
         let mut found = verify::verify(self.destination, name, &request)?;
         if let Some(parsed) = parsed
-            && let Err(error) = self.note(parsed, &found)
+            && let Err(error) = level::note(self.destination, parsed, &found)
         {
             found.notes.push(format!(
                 "the result can't be noted beside the archive: {}",
@@ -279,29 +278,6 @@ impl Job<'_> {
             None => builder.tempdir(),
         };
         made.context("no scratch folder can be made: name one with --scratch")
-    }
-
-    /// Notes the level beside the archive: the best one stays, unless the archive turned out to be damaged.
-    fn note(&self, name: ArchiveName, found: &verify::Report) -> anyhow::Result<()> {
-        let Some(text) = self.destination.read(&name.meta(), MAX_META)? else {
-            return Ok(());
-        };
-        let Ok(mut meta) = serde_json::from_slice::<Meta>(&text) else {
-            return Ok(());
-        };
-        let best = meta.verification.map(|verification| verification.level);
-        let now = Timestamp::now();
-        meta.verification = match found.level {
-            Some(level) if found.problems.is_empty() && best.is_none_or(|best| level >= best) => {
-                Some(Verification { level, at: now })
-            }
-            Some(_) if found.problems.is_empty() => return Ok(()),
-            Some(level) => Some(Verification { level, at: now }),
-            None => None,
-        };
-        self.destination
-            .replace(&name.meta(), &serde_json::to_vec_pretty(&meta)?)?;
-        Ok(())
     }
 }
 

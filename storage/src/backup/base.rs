@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
+
 use super::Request;
 use crate::archive::category::Category;
 use crate::archive::header::Kind;
@@ -53,6 +55,9 @@ pub fn choose(
             base.name.stem()
         ));
     }
+    if let Some(age) = too_old(base, request) {
+        return because(format!("{} is {age} hours old", base.name.stem()));
+    }
     if is_doubted(base, destinations) {
         return because(format!(
             "{} is suspected to lack data and nobody has accepted it",
@@ -69,6 +74,15 @@ pub fn choose(
         }
     }
     Choice::Base(Box::new(base.clone()))
+}
+
+/// Hours since the base was made, if that is longer than the request allows.
+fn too_old(base: &Meta, request: &Request) -> Option<i64> {
+    let limit = SignedDuration::try_from(request.full_every?).ok()?;
+    let age = request.now.duration_since(base.created_at);
+    // A run of the same schedule may begin some seconds earlier in its period than the one before.
+    let slack = (limit / 10).min(SignedDuration::from_hours(1));
+    (age > limit - slack).then(|| age.as_hours())
 }
 
 /// Whether a destination has a base as it was written.

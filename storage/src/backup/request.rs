@@ -29,6 +29,8 @@ pub struct Request {
     pub layout: Layout,
     /// Full, or incremental where a base allows it.
     pub mode: Kind,
+    /// An incremental one becomes a full one when its base would be older than this.
+    pub full_every: Option<Duration>,
     /// Parts of the volume.
     pub include: Vec<Category>,
     /// Logs that changed in so many days are taken.
@@ -62,6 +64,7 @@ impl Request {
         Self {
             layout,
             mode: Kind::Full,
+            full_every: None,
             include: Category::ALL.to_vec(),
             logs_days: DEFAULT_LOGS_DAYS,
             origin,

@@ -64,6 +64,16 @@ pub enum JournalError {
         /// `prepared` or `switched`.
         state: &'static str,
     },
+    /// A restore is filling the new volume, or was cut off while it did.
+    #[error(
+        "{root} is new and restore {id} fills it, but isn't done: let it finish, or empty the volume (with .stockpredictor) to begin anew"
+    )]
+    Filling {
+        /// The volume.
+        root: String,
+        /// The restore.
+        id: Uuid,
+    },
     /// Another restore is at work.
     #[error("a restore of {root} is running: wait until it is done and try again")]
     Running {

@@ -26,7 +26,7 @@ pub use error::{JournalError, Leftover, RestoreError};
 pub use gate::{Gate, Open};
 pub use journal::{Item, Journal, State};
 pub use plan::{Changes, MERGED, Plan, compare};
-pub use preflight::preflight;
+pub use preflight::{check_space, preflight};
 pub use settle::{Access, AllowSwitched, Ending, Settled, enter, settle, settle_volume};
 pub use steps::{Ended, Outcome, Report, Request, commit, prepare, run, switch, undo};
 pub use volume::{PATIENCE, Volume};

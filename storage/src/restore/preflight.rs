@@ -28,7 +28,7 @@ pub fn preflight(layout: &Layout, plan: &Plan) -> Result<(), RestoreError> {
 }
 
 /// Compares what is needed with what is there.
-pub(super) fn check_space(path: &str, plan: &Plan, space: &Space) -> Result<(), RestoreError> {
+pub fn check_space(path: &str, plan: &Plan, space: &Space) -> Result<(), RestoreError> {
     if space.free < plan.needed_bytes {
         return Err(RestoreError::Space {
             path: path.to_owned(),

@@ -18,6 +18,7 @@ use crate::atomic;
 use crate::descriptor;
 use crate::layout::Layout;
 use crate::lock::{Mode, VolumeLock};
+use crate::marker::{self, Marker};
 
 /// How often a command looks again when a restore begins between its look and its lock.
 const MAX_ROUNDS: usize = 10;
@@ -97,6 +98,22 @@ pub fn settle(
     settle_volume(&Volume::new(layout), access, allow)
 }
 
+/// A volume that is being filled is nobody's but the restore's that fills it.
+fn refuse_half_filled(layout: &Layout) -> Result<(), JournalError> {
+    match Marker::read(layout) {
+        Ok(Some(Marker {
+            state: marker::State::Filling,
+            fill,
+            ..
+        })) => Err(JournalError::Filling {
+            root: shown(layout.root()),
+            id: fill.map_or_else(Uuid::nil, |fill| fill.restore),
+        }),
+        // A marker that can't be used is told by those who need it.
+        _ => Ok(()),
+    }
+}
+
 /// As [`settle`], on a volume with its own patience.
 pub fn settle_volume(
     volume: &Volume<'_>,
@@ -104,6 +121,7 @@ pub fn settle_volume(
     allow: AllowSwitched,
 ) -> Result<Settled, JournalError> {
     let layout = volume.layout;
+    refuse_half_filled(layout)?;
     let mut settled = Settled::default();
     let mut journal = Journal::read(layout)?;
     let is_unstable = journal.as_ref().is_some_and(|journal| !is_stable(journal));
