@@ -71,11 +71,16 @@ refuses 'exists and cannot be imported' helm install stockpredictor "$chart" --n
 install --set crds.install=false
 may list stockpredictors --all-namespaces || fail 'the operator may not list StockPredictors'
 ! may get secrets --namespace a || fail 'the operator may read Secrets'
+may list storagebackups --all-namespaces || fail 'the operator may not list StorageBackups'
+may create jobs.batch --namespace a || fail 'the operator may not begin a backup'
+! may create pods --namespace a || fail 'the operator may make pods by itself'
 ! may delete stockpredictors --namespace a || fail 'the operator may delete StockPredictors'
 uninstall
 install --take-ownership --force-conflicts
 quietly kubectl wait --for=condition=Established --timeout=30s "crd/$crd"
+quietly kubectl wait --for=condition=Established --timeout=30s crd/storagebackups.stockpredictor.io
 quietly kubectl apply -f examples/stockpredictor.yaml --namespace a
+quietly kubectl apply -f examples/backups/ --namespace a
 [ "$(kubectl get crd $crd -o 'jsonpath={.metadata.labels.app\.kubernetes\.io/managed-by}')" = Helm ] ||
   fail 'the release did not take the definitions over'
 

@@ -84,6 +84,8 @@ reasons! {
     Progressing,
     /// Stopped on purpose, by `suspend` or by 0 replicas.
     Suspended,
+    /// Stopped by a StorageRestore that works on the volume, until that has ended.
+    RestoreInProgress,
 
     /// Reconciled: the API server accepted the desired state.
     Applied,
@@ -104,6 +106,10 @@ reasons! {
     ClaimNotOurs,
     /// VolumeReady: the volume behind the claim is gone.
     ClaimLost,
+    /// VolumeReady: the new volume is being filled from the backup that `bootstrapFrom` names; no pod starts before.
+    Bootstrapping,
+    /// VolumeReady: the new volume could not be filled; it is tried again, and no pod starts before.
+    BootstrapFailed,
     /// VolumeReady: the claim is being deleted.
     ClaimTerminating,
     /// VolumeReady: the claim doesn't have the access mode that the spec says.

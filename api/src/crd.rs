@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use crate::StockPredictor;
+use crate::{StockPredictor, StorageBackup, StorageRestore};
 
 /// What can go wrong with the generated files.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,14 @@ pub enum Error {
 /// # Errors
 /// When a schema can't be bounded, which a unit test rules out.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, Error> {
-    [StockPredictor::crd()].into_iter().map(bounded).collect()
+    [
+        StockPredictor::crd(),
+        StorageBackup::crd(),
+        StorageRestore::crd(),
+    ]
+    .into_iter()
+    .map(bounded)
+    .collect()
 }
 
 /// The file's name and its content, for each definition.

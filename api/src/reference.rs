@@ -9,13 +9,18 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::{Value, json};
 
+use crate::backup_condition::{BackupCondition, BackupReason};
 use crate::condition::{ConditionType, Reason};
 use crate::crd;
+use crate::restore_condition::{RestoreCondition, RestoreReason};
 
 /// Fields of Kubernetes' own types: named with a link instead of being listed.
-const FOREIGN: [&str; 5] = [
+const FOREIGN: [&str; 8] = [
     "spec.affinity",
     "spec.env",
+    "spec.pod.affinity",
+    "spec.pod.resources",
+    "spec.pod.tolerations",
     "spec.resources",
     "spec.tolerations",
     "status.conditions",
@@ -34,6 +39,8 @@ pub fn markdown() -> Result<String, crd::Error> {
         kind(&mut page, &definition);
     }
     conditions(&mut page);
+    backup_conditions(&mut page);
+    restore_conditions(&mut page);
     Ok(page)
 }
 
@@ -202,7 +209,7 @@ fn collect_rules(path: &str, schema: &Value, deep: bool, found: &mut Vec<(String
 fn conditions(page: &mut String) {
     let _ = writeln!(
         page,
-        "\n## Conditions\n\n`status.conditions` has these types: {}. `True` is the good value, except for `Degraded`. \
+        "\n## Conditions of a StockPredictor\n\n`status.conditions` has these types: {}. `True` is the good value, except for `Degraded`. \
          `Ready` takes its reason and message from the first of the others that isn't good.\n\n\
          | reason | where, and what it means |\n| --- | --- |",
         ConditionType::ALL
@@ -210,6 +217,50 @@ fn conditions(page: &mut String) {
             .join(", ")
     );
     for reason in Reason::ALL {
+        let _ = writeln!(
+            page,
+            "| `{}` | {} |",
+            reason.as_str(),
+            reason.meaning().trim()
+        );
+    }
+}
+
+fn restore_conditions(page: &mut String) {
+    let _ = writeln!(
+        page,
+        "\n## Conditions of a StorageRestore\n\n`status.conditions` has these types: {}. A reason is one of these, the phase, or \
+         the word of a Job such as `NoSpace`, `Damaged`, `KeyWrong`, `Unattested` or `NotProven`.\n\n\
+         | reason | meaning |\n| --- | --- |",
+        RestoreCondition::ALL
+            .map(|kind| format!("`{}`", kind.as_str()))
+            .join(", ")
+    );
+    for reason in RestoreReason::ALL {
+        let _ = writeln!(
+            page,
+            "| `{}` | {} |",
+            reason.as_str(),
+            reason.meaning().trim()
+        );
+    }
+}
+
+fn backup_conditions(page: &mut String) {
+    let _ = writeln!(
+        page,
+        "\n## Conditions of a StorageBackup\n\n`True` is the good value of each. `Ready` takes its reason and message from the \
+         first of the others that isn't good.\n\n| condition | `True` means |\n| --- | --- |"
+    );
+    for kind in BackupCondition::ALL {
+        let _ = writeln!(page, "| `{}` | {} |", kind.as_str(), kind.meaning());
+    }
+    let _ = writeln!(
+        page,
+        "\nReasons that the operator gives; those of failed runs are in `contracts/README.md`.\n\n\
+         | reason | where, and what it means |\n| --- | --- |"
+    );
+    for reason in BackupReason::ALL {
         let _ = writeln!(
             page,
             "| `{}` | {} |",

@@ -24,6 +24,26 @@ pub const SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$";
 /// What a shell and every language accept as the name of a variable.
 pub const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]{0,127}$";
 
+/// A short name of a part of an object.
+pub const SHORT_NAME: &str = "^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$";
+/// A path below a folder that can't leave it: no part begins with a dot.
+pub const RELATIVE_PATH: &str =
+    "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}){0,7}$";
+/// A bucket and a prefix in an object store. Neither credentials nor a query fit in.
+pub const STORE_URL: &str =
+    "^(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[A-Za-z0-9._=-]+)*/?$";
+/// The address of an object store.
+pub const ENDPOINT: &str = "^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$";
+/// A key of a Secret that can be a file's name.
+pub const SECRET_KEY: &str = "^([A-Za-z0-9_-]|[.][A-Za-z0-9_-])[A-Za-z0-9._-]*$";
+
+/// A schedule: five fields, or a word. Time zones have their own field.
+pub const SCHEDULE: &str = "^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|[0-9A-Za-z*?/,-]+( +[0-9A-Za-z*?/,-]+){4})$";
+/// The name of a time zone.
+pub const TIME_ZONE: &str = "^[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*$";
+/// A public key of age.
+pub const RECIPIENT: &str = "^age1[02-9ac-hj-np-z]{58}$";
+
 /// A rule that `self` matches `pattern`.
 pub fn matches(pattern: &str, message: &str) -> Rule {
     Rule::new(format!("self.matches('{pattern}')")).message(message)
@@ -34,6 +54,29 @@ pub fn duration() -> Rule {
     matches(
         DURATION,
         "write a positive whole number and one unit (s, m, h or d), such as 30m, 24h or 7d",
+    )
+}
+
+/// A schedule in the form of cron.
+pub fn schedule() -> Rule {
+    matches(
+        SCHEDULE,
+        "write five fields (minute hour day-of-month month day-of-week), such as 0 3 * * *, or one of @hourly, @daily, \
+         @weekly, @monthly and @yearly; a time zone goes into timeZone",
+    )
+}
+
+/// Exactly one kind of place.
+pub fn one_place() -> Rule {
+    Rule::new("(has(self.volume) ? 1 : 0) + (has(self.claim) ? 1 : 0) + (has(self.objectStore) ? 1 : 0) == 1")
+        .message("set exactly one of volume (write volume: {}), claim and objectStore")
+}
+
+/// The name of a Secret.
+pub fn secret_name() -> Rule {
+    matches(
+        SUBDOMAIN,
+        "use the name of a Secret as `kubectl get secrets` prints it",
     )
 }
 

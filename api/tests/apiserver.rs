@@ -32,27 +32,35 @@ fn server() -> Server {
             output.1
         );
     }
-    let crd = "crd/stockpredictors.stockpredictor.io";
+    for definition in crd::all().unwrap() {
+        wait_for(&server, &definition.spec.names.plural);
+    }
+    server
+}
+
+/// Waits until the server serves a definition, and checks that its schema is structural.
+fn wait_for(server: &Server, plural: &str) {
+    let crd = format!("crd/{plural}.stockpredictor.io");
     run_ok(
-        &server,
-        &["wait", "--for=condition=Established", "--timeout=60s", crd],
+        server,
+        &["wait", "--for=condition=Established", "--timeout=60s", &crd],
     );
     let violations = r#"{.status.conditions[?(@.type=="NonStructuralSchema")].message}"#;
     assert_eq!(
         run_ok(
-            &server,
-            &["get", crd, "-o", &format!("jsonpath={violations}")]
+            server,
+            &["get", &crd, "-o", &format!("jsonpath={violations}")]
         ),
         ""
     );
     // Established comes a moment before the first request is served.
     for _ in 0..100 {
-        if run(&server, &["get", "stockpredictors"], "").0 {
-            return server;
+        if run(server, &["get", plural], "").0 {
+            return;
         }
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
-    panic!("the API server does not serve stockpredictors");
+    panic!("the API server does not serve {plural}");
 }
 
 /// Whether kubectl succeeded, and everything it said.
@@ -80,6 +88,7 @@ fn answer<'a>(answers: &'a str, name: &str) -> &'a str {
     let signs = [
         format!("\"{name}\" is invalid"),
         format!("stockpredictor.stockpredictor.io/{name} "),
+        format!("storagebackup.stockpredictor.io/{name} "),
     ];
     answers
         .lines()
@@ -141,8 +150,25 @@ fn numbered(cases: Vec<Case>) -> Vec<(String, Case)> {
 #[ignore = "needs a Kubernetes API server: e2e/cluster/tools.sh cluster"]
 fn the_api_server_answers_each_case_as_the_offline_rules_do() {
     let server = server();
+    let backups = numbered(common::backups::cases()).into_iter();
+    let backups = backups.map(|(name, mut case)| {
+        // Both kinds are answered by their names.
+        for object in [Some(&mut case.new), case.old.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            if object["metadata"]["name"] == name.as_str() && name.starts_with("case-") {
+                object["metadata"]["name"] = json!(format!("backup-{name}"));
+            }
+        }
+        (
+            case.new["metadata"]["name"].as_str().unwrap().to_owned(),
+            case,
+        )
+    });
     let (mut updates, mut creations): (Vec<_>, Vec<_>) = numbered(common::cases())
         .into_iter()
+        .chain(backups)
         .partition(|(_, case)| case.old.is_some());
     let misspelt = |case: &Case| {
         case.refused
@@ -152,6 +178,7 @@ fn the_api_server_answers_each_case_as_the_offline_rules_do() {
         numbered(
             common::schema_cases()
                 .into_iter()
+                .chain(common::backups::schema_cases())
                 .filter(|case| !misspelt(case))
                 .collect(),
         )

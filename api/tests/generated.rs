@@ -50,7 +50,15 @@ fn writing_makes_the_directory_and_one_file_a_kind() {
     let scratch = tempfile::tempdir().unwrap();
     let target = scratch.path().join("a/b");
     let written = crd::write(&target).unwrap();
-    assert_eq!(written, [target.join("stockpredictors.yaml")]);
+    assert_eq!(
+        written,
+        [
+            "stockpredictors.yaml",
+            "storagebackups.yaml",
+            "storagerestores.yaml"
+        ]
+        .map(|name| target.join(name))
+    );
     assert!(
         std::fs::read_to_string(&written[0])
             .unwrap()
@@ -92,8 +100,15 @@ fn walk(path: &str, schema: &Value, ours: bool, check: &mut dyn FnMut(&str, &Val
     }
 }
 
-fn for_every_schema(mut check: impl FnMut(&str, &Value, bool)) {
+fn for_every_schema(check: impl FnMut(&str, &Value, bool)) {
+    for_schemas_of(|_| true, check);
+}
+
+fn for_schemas_of(kind: impl Fn(&str) -> bool, mut check: impl FnMut(&str, &Value, bool)) {
     for definition in crd::all().unwrap() {
+        if !kind(&definition.spec.names.kind) {
+            continue;
+        }
         let schema = json!(
             definition.spec.versions[0]
                 .schema
@@ -166,37 +181,47 @@ fn no_schema_is_nullable_unsigned_floating_or_open() {
 
 #[test]
 fn settings_of_the_predictor_have_no_schema_default() {
-    for_every_schema(|path, schema, _| {
-        if ["spec.model", "spec.cache", "spec.retention"]
-            .iter()
-            .any(|part| path.starts_with(part))
-        {
-            assert!(
-                schema["default"].is_null(),
-                "{path} has a default, which would beat a file on the volume"
-            );
-        }
-    });
+    for_schemas_of(
+        |kind| kind == "StockPredictor",
+        |path, schema, _| {
+            if ["spec.model", "spec.cache", "spec.retention"]
+                .iter()
+                .any(|part| path.starts_with(part))
+            {
+                assert!(
+                    schema["default"].is_null(),
+                    "{path} has a default, which would beat a file on the volume"
+                );
+            }
+        },
+    );
 }
 
 #[test]
 fn the_columns_stand_in_the_documented_order() {
-    let definition = crd::all().unwrap().remove(0);
-    let columns = definition.spec.versions[0]
-        .additional_printer_columns
-        .clone()
-        .unwrap();
-    let plain: Vec<&str> = columns
-        .iter()
-        .filter(|column| column.priority.unwrap_or(0) == 0)
-        .map(|column| column.name.as_str())
-        .collect();
-    assert_eq!(
-        plain,
-        [
-            "Ready", "Reason", "Symbols", "Model", "Volume", "Used", "Age"
-        ]
-    );
+    let expected = [
+        (
+            "StockPredictor",
+            "Ready, Reason, Symbols, Model, Volume, Used, Age",
+        ),
+        (
+            "StorageBackup",
+            "Schedule, Last success, Level, Backups, Size, Suspended, Age",
+        ),
+    ];
+    for (kind, names) in expected {
+        let all = crd::all().unwrap();
+        let definition = all.iter().find(|crd| crd.spec.names.kind == kind).unwrap();
+        let columns = definition.spec.versions[0]
+            .additional_printer_columns
+            .iter();
+        let plain: Vec<&str> = columns
+            .flatten()
+            .filter(|column| column.priority.unwrap_or(0) == 0)
+            .map(|column| column.name.as_str())
+            .collect();
+        assert_eq!(plain.join(", "), names);
+    }
 }
 
 #[test]

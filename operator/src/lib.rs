@@ -6,9 +6,11 @@
 
 pub mod cli;
 pub mod clock;
+pub mod controller;
 pub mod drift;
 pub mod health;
 pub mod http_client;
+pub mod job;
 pub mod logging;
 pub mod metrics;
 #[cfg(test)]
@@ -18,5 +20,7 @@ pub mod quantity;
 pub mod run;
 pub mod server;
 pub mod stock_predictor;
+pub mod storage_restore;
+pub mod storage_backup;
 pub mod watch;
 pub mod writer;

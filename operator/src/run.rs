@@ -12,13 +12,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
 use crate::cli::RunArgs;
+use crate::controller::Shared;
 use crate::health::{Health, WATCH_TIMEOUT};
 use crate::metrics::Metrics;
-use crate::server;
-use crate::stock_predictor::controller::{self, Shared};
 use crate::stock_predictor::stats::Poller;
 use crate::stock_predictor::validate::Defaults;
 use crate::watch::Scope;
+use crate::{server, stock_predictor, storage_backup, storage_restore};
 
 /// How long the API server may be silent in a request.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -101,13 +101,29 @@ pub async fn run(arguments: RunArgs) -> Result<(), Error> {
     };
     let scopes = Scope::from_namespaces(&arguments.watch_namespaces);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?scopes, listen = %arguments.listen, "operator started");
-    let controllers = scopes.into_iter().map(|scope| {
-        tokio::spawn(controller::control(
-            shared.clone(),
-            scope,
-            arguments.concurrency,
-            until(stopped.clone()),
-        ))
+    let concurrency = arguments.concurrency;
+    let controllers = scopes.into_iter().flat_map(|scope| {
+        let (shared, stop) = (shared.clone(), || until(stopped.clone()));
+        [
+            tokio::spawn(stock_predictor::controller::control(
+                shared.clone(),
+                scope.clone(),
+                concurrency,
+                stop(),
+            )),
+            tokio::spawn(storage_backup::controller::control(
+                shared.clone(),
+                scope.clone(),
+                concurrency,
+                stop(),
+            )),
+            tokio::spawn(storage_restore::controller::control(
+                shared,
+                scope,
+                concurrency,
+                stop(),
+            )),
+        ]
     });
     let controllers = join_all(controllers);
     tokio::pin!(controllers);

@@ -55,3 +55,53 @@ fn no_row_names_a_reason_that_does_not_exist() {
         );
     }
 }
+
+#[test]
+fn the_page_on_restores_names_each_phase_and_each_reason_to_act_on() {
+    use stockpredictor_api::restore_condition::RestoreReason;
+
+    let page = include_str!("../../docs/restores.md");
+    for phase in [
+        "Pending",
+        "Preflight",
+        "Holding",
+        "Preparing",
+        "Switching",
+        "Starting",
+        "Committing",
+        "Completed",
+        "RollingBack",
+        "Restarting",
+        "RolledBack",
+        "Failed",
+        "Held",
+    ] {
+        assert!(page.contains(&format!("`{phase}`")), "no phase {phase}");
+    }
+    let problems = [
+        RestoreReason::ReferenceMissing,
+        RestoreReason::ClaimNotUsable,
+        RestoreReason::WaitsForRestore,
+        RestoreReason::WaitsForPods,
+        RestoreReason::NotReady,
+        RestoreReason::TimedOut,
+        RestoreReason::JobNotStarted,
+    ];
+    for reason in problems {
+        let name = reason.as_str();
+        assert!(page.contains(&format!("| `{name}` |")), "no row for {name}");
+    }
+    for word in [
+        "NoBackup",
+        "Unattested",
+        "Damaged",
+        "ChainBroken",
+        "HashMismatch",
+        "KeyMissing",
+        "KeyWrong",
+        "NoSpace",
+        "NotProven",
+    ] {
+        assert!(page.contains(&format!("`{word}`")), "no row for {word}");
+    }
+}

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rule;
+use crate::storage_restore::Bootstrap;
 
 /// Where the predictor keeps its data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -20,6 +21,11 @@ use crate::rule;
         .message("remove storageClassName: the claim that existingClaim names has its class already"),
     validation = Rule::new("!has(self.existingClaim) || self.deletionPolicy != 'Delete'")
         .message("set deletionPolicy to Retain: the operator never deletes a claim that it did not create"),
+    validation = Rule::new("!has(self.existingClaim) || !has(self.bootstrapFrom)")
+        .message("remove bootstrapFrom: only a claim that the operator makes is filled; a StorageRestore with target.newClaim makes one"),
+    validation = Rule::new("!has(self.bootstrapFrom) || !has(self.bootstrapFrom.source.destination) || !has(self.bootstrapFrom.source.destination.volume)")
+        .field_path(".bootstrapFrom")
+        .message("a new volume has no backups of its own: set claim or objectStore, or name a StorageBackup"),
     validation = Rule::new("self.accessMode == oldSelf.accessMode")
         .message("accessMode cannot change: create another StockPredictor and move the data there"),
     validation = rule::immutable_optional("storageClassName",
@@ -55,6 +61,12 @@ pub struct StorageSpec {
     /// What becomes of the claim, with all data in it, when this object is deleted. Default: `Retain`.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+
+    /// A backup that a new volume is filled with before its first use. It counts only when the operator makes the claim: a
+    /// claim that exists is never filled. Until it is filled no pod starts; a backup that can't be read never becomes an
+    /// empty volume. Excludes `existingClaim`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap_from: Option<Bootstrap>,
 
     /// Name of a claim in the same namespace that exists already and that the operator uses but never changes or
     /// deletes. Excludes `size` and `storageClassName`. Immutable.

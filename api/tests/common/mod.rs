@@ -6,6 +6,8 @@
     reason = "each test file is a crate of its own and uses a part"
 )]
 
+pub mod backups;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::cel::{Validator, apply_defaults};
 use serde_json::{Value, json};

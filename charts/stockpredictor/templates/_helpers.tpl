@@ -64,12 +64,41 @@ seccompProfile:
 - apiGroups: [stockpredictor.io]
   resources: [stockpredictors/status]
   verbs: [patch]
+# It follows the backups that users describe: to run them, and to find the backup that a restore names.
+- apiGroups: [stockpredictor.io]
+  resources: [storagebackups]
+  verbs: [get, list, watch]
+# It writes what the runs reported into their status, and nothing else there.
+- apiGroups: [stockpredictor.io]
+  resources: [storagebackups/status]
+  verbs: [patch]
+# It carries restores out, and holds a half-done one with a finalizer until the volume is whole again.
+- apiGroups: [stockpredictor.io]
+  resources: [storagerestores]
+  verbs: [get, list, watch, patch]
+# It writes each phase into the restore's status before it begins it, so that a new operator goes on where the old one was.
+- apiGroups: [stockpredictor.io]
+  resources: [storagerestores/status]
+  verbs: [patch]
+# It keeps the schedules of backups and restore tests as they should be, and takes one away that nobody wants any more.
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get, list, watch, create, patch, update, delete]
+# It begins runs that are asked for by hand and the steps of restores, follows them, and removes finished runs beyond the
+# history limits and steps that must not go on or are tried anew. Archives are not part of a Job.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
+# It reads why a run's pod can't be created or mounted, which only Events tell, to say so in the status.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 # It keeps each predictor's account, settings and address as they should be. Accounts are created without a token.
 # `update`, here and below, replaces a child that somebody changed in such a way that no patch makes it valid again.
 - apiGroups: [""]
   resources: [serviceaccounts, configmaps, services]
   verbs: [get, list, watch, create, patch, update]
-# It makes and grows claims, and deletes one only when its StockPredictor says `deletionPolicy: Delete`.
+# It makes and grows claims, also those that a restore fills, and deletes one only when its StockPredictor says `deletionPolicy: Delete`.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]

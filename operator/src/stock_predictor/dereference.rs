@@ -11,15 +11,19 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service,
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Api, Client, Resource, ResourceExt};
-use stockpredictor_api::StockPredictor;
+use kube::runtime::reflector::Store;
+use kube::{Api, Client, ResourceExt};
+use stockpredictor_api::{StockPredictor, StorageRestore};
 
+use super::bootstrap;
 use super::claim;
 use super::labels;
 use super::pods;
 use super::stats::{self, Poller, Stats};
+use crate::controller::{Guarded, cached, in_namespace};
 use crate::metrics::Metrics;
+use crate::storage_restore::hold::{self, Hold};
+use crate::writer::{self, Error};
 
 /// How many predictors of one object are asked at once, and at most.
 const PARALLEL: usize = 16;
@@ -43,6 +47,8 @@ pub struct Caches {
     pub budgets: Store<PodDisruptionBudget>,
     /// Pods.
     pub pods: Store<Pod>,
+    /// Restores, of which one may hold the predictor.
+    pub restores: Store<Guarded<StorageRestore>>,
 }
 
 impl Caches {
@@ -57,6 +63,7 @@ impl Caches {
             network_policies,
             budgets,
             pods,
+            restores,
         } = self;
         // An error means that the watch is gone, which happens only when the operator ends.
         let _ = tokio::join!(
@@ -68,6 +75,7 @@ impl Caches {
             network_policies.wait_until_ready(),
             budgets.wait_until_ready(),
             pods.wait_until_ready(),
+            restores.wait_until_ready(),
         );
     }
 }
@@ -104,26 +112,16 @@ pub struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// What those said whose predictor runs.
     pub answers: Vec<Answer>,
-}
-
-/// Why it is not known what is there.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "can't read PersistentVolumeClaim {name}: {}",
-    crate::writer::explain(source)
-)]
-pub struct Error {
-    /// Name of the claim.
-    pub name: String,
-    /// What came back.
-    #[source]
-    pub source: Box<kube::Error>,
+    /// The restore that the predictor is stopped for.
+    pub hold: Option<Hold>,
+    /// What is seen of the filling of a new volume.
+    pub filling: bootstrap::Seen,
 }
 
 /// Looks.
 ///
 /// # Errors
-/// When the claim can't be read.
+/// When something can't be read.
 pub async fn dereference(
     object: &StockPredictor,
     caches: &Caches,
@@ -141,12 +139,28 @@ pub async fn dereference(
     };
     let pods = pods_of(&caches.pods, &namespace, &name);
     let answers = ask(&pods, poller, metrics).await;
+    let deployment = cached(&caches.deployments, &namespace, &name);
+    let restores = in_namespace(&caches.restores, &namespace);
+    let present = deployment
+        .as_deref()
+        .and_then(|deployment| deployment.annotations().get(labels::HELD_BY));
+    let hold = hold::holder(
+        restores
+            .iter()
+            .filter_map(|restore| restore.0.as_ref().ok()),
+        &name,
+        object.spec.storage.access_mode,
+        present.map(String::as_str),
+    );
+    let filling = bootstrap::dereference(object, claim.as_deref(), client).await?;
     Ok(Observed {
+        hold,
+        filling,
         service_account: cached(&caches.service_accounts, &namespace, &name),
         config_map: cached(&caches.config_maps, &namespace, &name),
         claim,
         expandable,
-        deployment: cached(&caches.deployments, &namespace, &name),
+        deployment,
         service: cached(&caches.services, &namespace, &name),
         network_policy: cached(&caches.network_policies, &namespace, &name),
         budget: cached(&caches.budgets, &namespace, &name),
@@ -174,10 +188,9 @@ pub async fn find_claim(
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     match claims.get_opt(&name).await {
         Ok(claim) => Ok(claim.map(Arc::new)),
-        Err(source) => Err(Error {
-            name,
-            source: Box::new(source),
-        }),
+        Err(source) => Err(writer::request::<PersistentVolumeClaim>(
+            "read", &name, source,
+        )),
     }
 }
 
@@ -190,13 +203,6 @@ pub fn pods_of(store: &Store<Pod>, namespace: &str, name: &str) -> Vec<Arc<Pod>>
     });
     pods.sort_by_key(|pod| pod.name_any());
     pods
-}
-
-fn cached<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    store.get(&ObjectRef::new(name).within(namespace))
 }
 
 /// Whether the class of `claim` grows volumes. Classes are of the whole cluster: an operator that may only see some

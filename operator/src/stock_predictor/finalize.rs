@@ -15,7 +15,7 @@ use stockpredictor_api::condition::{ConditionType, Reason};
 use stockpredictor_api::{DeletionPolicy, StockPredictor};
 
 use super::conditions::{Finding, State};
-use super::{Context, claim, labels, status, update_status};
+use super::{Context, bootstrap, claim, labels, status, update_status};
 use crate::clock;
 use crate::writer::{self, Child, Error, Outcome, Owner, Writer};
 
@@ -62,7 +62,9 @@ pub fn wanted_finalizers(object: &StockPredictor) -> Option<Vec<String>> {
 /// When it can't be written, such as because the object changed in between.
 pub async fn sync_finalizer(writer: &Writer, object: &StockPredictor) -> Result<(), Error> {
     if let Some(finalizers) = wanted_finalizers(object) {
-        writer.set_finalizers(object, &finalizers).await?;
+        writer
+            .set_finalizers::<StockPredictor>(object, &finalizers)
+            .await?;
     }
     Ok(())
 }
@@ -80,7 +82,9 @@ where
         return Ok(Outcome::Unchanged);
     }
     tracing::warn!("the object can't be read and is being deleted: its claim stays");
-    writer.set_finalizers(object, &others(object)).await
+    writer
+        .set_finalizers::<StockPredictor>(object, &others(object))
+        .await
 }
 
 /// Ends an object that is being deleted.
@@ -99,7 +103,10 @@ pub async fn finalize(context: &Context, object: &StockPredictor) -> Result<Prog
         tell_waiting(&context.writer, &live, &pods).await?;
         return Ok(Progress::WaitsForPods);
     }
-    context.writer.set_finalizers(&live, &others(&live)).await?;
+    context
+        .writer
+        .set_finalizers::<StockPredictor>(&live, &others(&live))
+        .await?;
     if let Verdict::Keep(why) = verdict {
         tell_kept(context, &live, &why).await;
     }
@@ -135,6 +142,7 @@ async fn end(context: &Context, live: &mut StockPredictor) -> Result<Verdict, Er
     if let Some(deployment) = deployment {
         writer.delete_owned(owner, &deployment).await?;
     }
+    Box::pin(bootstrap::end(writer, live)).await?;
     let left = own_pods(&caches.pods, &namespace, &name);
     if !left.is_empty() {
         return Ok(Verdict::Wait(left));

@@ -102,7 +102,8 @@ async fn pass(
         .map(|pod| ("/pods/".to_owned(), pod.clone()))
         .collect();
     let (client, log) = server(serve(world, turn));
-    let outcome = reconcile(&object, &context(&client, &cached)).await;
+    let context = context(&client, &cached);
+    let outcome = Box::pin(reconcile(&object, &context)).await;
     (outcome, log)
 }
 
@@ -340,7 +341,7 @@ async fn an_object_that_cannot_be_read_can_be_deleted_and_its_claim_stays() {
     });
     let guarded: DeserializeGuard<StockPredictor> = serde_json::from_value(broken.clone()).unwrap();
     let (client, log) = server(move |_| Some((200, broken.clone())));
-    controller::one(&guarded, &context(&client, &[]))
+    crate::controller::one(&guarded, &context(&client, &[]))
         .await
         .unwrap();
     let asked = log.asked();

@@ -25,6 +25,8 @@ pub const CLAIM_LABEL: &str = "stockpredictor.io/claim";
 pub const CREATED_BY: &str = "stockpredictor.io/created-by";
 /// Annotation of the pods with a digest of the settings that they read.
 pub const SETTINGS_HASH: &str = "stockpredictor.io/settings-hash";
+/// Annotation of a Deployment with the uid of the `StorageRestore` that it is stopped for.
+pub const HELD_BY: &str = "stockpredictor.io/held-by";
 /// The finalizer of objects whose claim goes with them.
 pub const CLAIM_FINALIZER: &str = "stockpredictor.io/claim";
 

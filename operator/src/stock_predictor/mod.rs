@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod backoff;
+pub mod bootstrap;
 pub mod build;
 pub mod claim;
 pub mod conditions;
@@ -12,7 +13,7 @@ pub mod controller;
 pub mod dereference;
 pub mod finalize;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod labels;
 pub mod pods;
 pub mod stats;
@@ -30,13 +31,15 @@ use stockpredictor_api::StockPredictor;
 use stockpredictor_api::condition::Reason;
 
 use self::backoff::{Backoff, Silence};
+use self::bootstrap::Fill;
 use self::claim::ClaimPlan;
 use self::conditions::{Failure, Finding, Seen, State};
 use self::dereference::{Caches, Observed};
 use self::finalize::Progress;
 use self::stats::Poller;
-use self::validate::{Defaults, ValidatedPredictor};
+use self::validate::{Defaults, Stopped, ValidatedPredictor};
 use crate::clock;
+use crate::controller::Fault;
 use crate::metrics::Metrics;
 use crate::writer::{self, Writer};
 
@@ -76,9 +79,6 @@ pub struct Context {
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Step 1.
-    #[error(transparent)]
-    Dereference(#[from] dereference::Error),
     /// Step 2.
     #[error("invalid spec: {0}")]
     Validate(#[from] validate::Error),
@@ -88,30 +88,23 @@ pub enum Error {
     /// Step 4.
     #[error(transparent)]
     Apply(#[from] apply::Failures),
-    /// Step 5, and the end of an object.
+    /// Steps 1 and 5, and the end of an object.
     #[error(transparent)]
     Write(#[from] writer::Error),
-    /// An object that the cache could not read.
-    #[error("the stored object can't be read: {0}; correct it with kubectl edit, or delete it")]
-    Unreadable(String),
-    /// It took too long.
-    #[error("the pass took longer than {} s and was given up", .0.as_secs())]
-    TimedOut(Duration),
-    /// A mistake of ours.
-    #[error("the pass ended unexpectedly: {0}")]
-    Ended(String),
+    /// The pass as a whole.
+    #[error(transparent)]
+    Pass(#[from] Fault),
 }
 
 impl Error {
     /// A word of a small set, for metrics.
     pub fn category(&self) -> &'static str {
         match self {
-            Self::Dereference(error) => writer::category(&error.source),
-            Self::Validate(_) | Self::Unreadable(_) => "invalid",
-            Self::Build(_) | Self::Ended(_) => "internal",
+            Self::Validate(_) => "invalid",
+            Self::Build(_) => "internal",
             Self::Apply(failures) => failures.category(),
             Self::Write(error) => error.category(),
-            Self::TimedOut(_) => "timeout",
+            Self::Pass(fault) => fault.category(),
         }
     }
 }
@@ -131,7 +124,7 @@ pub async fn reconcile(object: &StockPredictor, context: &Context) -> Result<Dur
         ..
     } = context;
     if object.metadata.deletion_timestamp.is_some() {
-        return Ok(match finalize::finalize(context, object).await? {
+        return Ok(match Box::pin(finalize::finalize(context, object)).await? {
             Progress::WaitsForPods => ENDING,
             Progress::Done => STOPPED,
         });
@@ -139,11 +132,14 @@ pub async fn reconcile(object: &StockPredictor, context: &Context) -> Result<Dur
     finalize::sync_finalizer(writer, object).await?;
 
     // 1. What is there.
-    let observed = dereference::dereference(object, caches, client, poller, metrics).await?;
+    let observed = Box::pin(dereference::dereference(
+        object, caches, client, poller, metrics,
+    ))
+    .await?;
 
     // 2. What the user wants.
     let predictor = match validate::validate(object, defaults) {
-        Ok(predictor) => predictor,
+        Ok(predictor) => predictor.held(observed.hold.clone()),
         Err(error) => {
             tell_invalid(object, context, &error).await?;
             return Err(error.into());
@@ -152,12 +148,15 @@ pub async fn reconcile(object: &StockPredictor, context: &Context) -> Result<Dur
 
     // 3. What there should be.
     let mut plan = claim::plan_claim(&predictor, observed.claim.as_deref(), observed.expandable);
+    let fill = filling(&predictor, &plan, &observed);
+    let predictor = predictor.unfilled(!fill.lets_start());
     let present = build::Present {
         claim: observed.claim.as_deref(),
         deployment: observed
             .deployment
             .as_deref()
             .is_some_and(|deployment| writer::owned_by(deployment, &predictor.uid)),
+        fill: &fill,
     };
     let prepared = build::build(&predictor, &plan, present)?;
 
@@ -184,22 +183,50 @@ pub async fn reconcile(object: &StockPredictor, context: &Context) -> Result<Dur
         }
     };
 
+    if applied.is_ok() {
+        let claim = observed.claim.as_deref();
+        Box::pin(bootstrap::apply(
+            writer,
+            &predictor,
+            claim,
+            &fill,
+            &observed.filling,
+        ))
+        .await?;
+    }
+
     // 5. Say so.
     let failure = applied.as_ref().err().map(explain);
     let cached = Live::cached(&observed);
     let live = applied.as_ref().unwrap_or(&cached);
-    let findings = tell(
+    let findings = Box::pin(tell(
         object,
         context,
         &predictor,
-        &plan,
+        (&plan, &fill),
         &observed,
         live,
         failure.as_ref(),
-    )
+    ))
     .await?;
     applied?;
     Ok(look_again(&predictor, &plan, &findings))
+}
+
+/// How far the filling of a new volume is.
+fn filling(predictor: &ValidatedPredictor, plan: &ClaimPlan, observed: &Observed) -> Fill {
+    let running = observed.deployment.as_deref().is_some_and(|deployment| {
+        let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+        wanted != Some(0) && writer::owned_by(deployment, &predictor.uid)
+    });
+    bootstrap::plan(
+        predictor,
+        plan,
+        observed.claim.as_deref(),
+        &observed.filling,
+        running || !observed.pods.is_empty(),
+        clock::now().0,
+    )
 }
 
 /// The live objects that the status speaks of.
@@ -271,7 +298,7 @@ async fn tell(
     object: &StockPredictor,
     context: &Context,
     predictor: &ValidatedPredictor,
-    plan: &ClaimPlan,
+    (plan, fill): (&ClaimPlan, &Fill),
     observed: &Observed,
     live: &Live,
     failure: Option<&Failure>,
@@ -287,6 +314,7 @@ async fn tell(
     let seen = Seen {
         predictor,
         plan,
+        fill,
         claim: live.claim.as_ref(),
         deployment: live.deployment.as_ref(),
         pods: &observed.pods,
@@ -335,9 +363,10 @@ fn look_again(predictor: &ValidatedPredictor, plan: &ClaimPlan, findings: &[Find
     let ready = findings
         .first()
         .is_some_and(|ready| ready.state == State::True);
-    match predictor.stopped {
+    match &predictor.stopped {
         // The user's claims aren't watched.
         _ if !plan.usable() => UNWELL,
+        Some(Stopped::ByBootstrap) => UNWELL,
         Some(_) => STOPPED,
         None if ready => WELL,
         None => UNWELL,

@@ -65,6 +65,7 @@ fn context(client: &Client, documents: &[(String, Value)]) -> Context {
             network_policies: store(documents, "/networkpolicies/"),
             budgets: store(documents, "/poddisruptionbudgets/"),
             pods: store(documents, "/pods/"),
+            restores: store(documents, "/storagerestores/"),
         },
         defaults: fixture::defaults(),
         metrics: Metrics::new(),
@@ -431,7 +432,7 @@ async fn a_pass_against_a_dead_api_server_is_given_up() {
     let object = fixture::predictor(&json!({}));
     let (client, _log) = server(|_| None);
     let context = context(&client, &[]);
-    let error = controller::one(&DeserializeGuard(Ok(object)), &context)
+    let error = crate::controller::one(&DeserializeGuard(Ok(object)), &context)
         .await
         .unwrap_err();
     assert_eq!(error.category(), "timeout");
@@ -448,7 +449,7 @@ async fn an_object_that_cannot_be_read_is_an_error_of_its_own() {
     let broken =
         json!({"metadata": {"name": "nvda", "namespace": "default"}, "spec": {"symbols": 7}});
     let broken: DeserializeGuard<StockPredictor> = serde_json::from_value(broken).unwrap();
-    let error = controller::one(&broken, &context(&client, &[]))
+    let error = crate::controller::one(&broken, &context(&client, &[]))
         .await
         .unwrap_err();
     assert_eq!(error.category(), "invalid");

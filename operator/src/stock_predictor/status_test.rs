@@ -160,6 +160,7 @@ fn the_same_state_is_the_same_document_at_any_time() {
     let seen = Seen {
         predictor: &predictor,
         plan: &plan,
+        fill: &crate::stock_predictor::bootstrap::Fill::Unneeded,
         claim: Some(&live),
         deployment: None,
         pods: &[],
@@ -228,6 +229,7 @@ fn whatever_a_predictor_says_the_schema_takes_the_status() {
             plan: &ClaimPlan::Keep {
                 size: "10Gi".into(),
             },
+            fill: &crate::stock_predictor::bootstrap::Fill::Unneeded,
             claim: Some(&claim),
             deployment: None,
             pods: &[],

@@ -10,6 +10,7 @@ use stockpredictor_api::{
 };
 
 use crate::quantity;
+use crate::storage_restore::hold::Hold;
 use crate::writer::Owner;
 
 /// What the operator was started with and every object shares.
@@ -97,12 +98,16 @@ pub struct ValidatedPredictor {
 }
 
 /// Why no pod should run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// By `spec.suspend`.
     BySuspend,
     /// By `spec.replicas: 0`.
     ByReplicas,
+    /// By a restore that works on the volume.
+    ByRestore(Hold),
+    /// Until the new volume is filled.
+    ByBootstrap,
 }
 
 impl ValidatedPredictor {
@@ -111,6 +116,40 @@ impl ValidatedPredictor {
         match &self.claim {
             Claim::Own { .. } => &self.name,
             Claim::Existing { name } => name,
+        }
+    }
+
+    /// The same, stopped for `hold` whatever its spec says.
+    #[must_use]
+    pub fn held(self, hold: Option<Hold>) -> Self {
+        match hold {
+            None => self,
+            Some(hold) => Self {
+                replicas: 0,
+                stopped: Some(Stopped::ByRestore(hold)),
+                ..self
+            },
+        }
+    }
+
+    /// The same, stopped until its new volume is filled.
+    #[must_use]
+    pub fn unfilled(self, unfilled: bool) -> Self {
+        if !unfilled {
+            return self;
+        }
+        Self {
+            replicas: 0,
+            stopped: Some(Stopped::ByBootstrap),
+            ..self
+        }
+    }
+
+    /// The restore that stops it.
+    pub fn hold(&self) -> Option<&Hold> {
+        match &self.stopped {
+            Some(Stopped::ByRestore(hold)) => Some(hold),
+            _ => None,
         }
     }
 
@@ -238,7 +277,16 @@ mod tests {
         #[case] stopped: Option<Stopped>,
     ) {
         let predictor = validated(&spec).unwrap();
-        assert_eq!((predictor.replicas, predictor.stopped), (replicas, stopped));
+        assert_eq!(
+            (predictor.replicas, predictor.stopped.clone()),
+            (replicas, stopped)
+        );
+        let hold = Hold {
+            restore: "back".into(),
+            uid: "1".into(),
+        };
+        let held = predictor.held(Some(hold.clone()));
+        assert_eq!((held.replicas, held.hold()), (0, Some(&hold)));
     }
 
     #[rstest]

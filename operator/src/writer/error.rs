@@ -21,7 +21,7 @@ pub enum Error {
     },
     /// An object with the name of a child that nobody gave to us.
     #[error(
-        "{kind} {name} exists and doesn't belong to this StockPredictor; delete or rename it, and the operator makes its own"
+        "{kind} {name} exists and doesn't belong to this object; delete or rename it, and the operator makes its own"
     )]
     NotOurs {
         /// Kind of the object.

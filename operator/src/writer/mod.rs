@@ -5,8 +5,10 @@
 //! behind our own last write; so a steady state has neither writes nor reads. Forbidden here: deleting a claim
 //! other than through [`Writer::delete_created_claim`], and deleting and recreating anything.
 
+mod create;
 mod digest;
 mod error;
+mod exact;
 mod replace;
 
 use std::fmt::Debug;
@@ -16,11 +18,11 @@ use kube::api::{
     Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy,
 };
 use kube::core::NamespaceResourceScope;
+use kube::core::object::HasStatus;
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use stockpredictor_api::{StockPredictor, StockPredictorStatus};
 
 pub use self::digest::digest;
 pub use self::error::{Error, category, explain};
@@ -252,55 +254,55 @@ impl Writer {
     ///
     /// # Errors
     /// When the API server refuses it or can't be reached.
-    pub async fn apply_status(
+    pub async fn apply_status<K>(
         &self,
-        object: &StockPredictor,
-        status: &StockPredictorStatus,
-    ) -> Result<Option<StockPredictorStatus>, Error> {
+        object: &K,
+        status: &K::Status,
+    ) -> Result<Option<K::Status>, Error>
+    where
+        K: Child + HasStatus,
+        K::Status: Clone + Default + PartialEq + Serialize,
+    {
         let name = object.name_any();
-        let api: Api<StockPredictor> =
+        let api: Api<K> =
             Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let live = api
             .get_opt(&name)
             .await
-            .map_err(|error| request::<StockPredictor>("read", &name, error))?;
+            .map_err(|error| request::<K>("read", &name, error))?;
         let Some(live) =
-            live.filter(|live| live.uid() == object.uid() && live.status.as_ref() != Some(status))
+            live.filter(|live| live.uid() == object.uid() && live.status() != Some(status))
         else {
             return Ok(None);
         };
         let patch = json!({
-            "apiVersion": StockPredictor::api_version(&()),
-            "kind": StockPredictor::kind(&()),
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
             "metadata": {"name": name},
-            "status": encode::<StockPredictor, _>(status)?,
+            "status": encode::<K, _>(status)?,
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         match api
             .patch_status(&name, &parameters, &Patch::Apply(&patch))
             .await
         {
-            Ok(_) => Ok(Some(live.status.unwrap_or_default())),
+            Ok(_) => Ok(Some(live.status().cloned().unwrap_or_default())),
             Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(None),
-            Err(error) => Err(request::<StockPredictor>(
-                "apply the status of",
-                &name,
-                error,
-            )),
+            Err(error) => Err(request::<K>("apply the status of", &name, error)),
         }
     }
 
-    /// Replaces the finalizers of a `StockPredictor`, readable or not, if it still is the version that was looked at.
+    /// Replaces the finalizers of an object of kind `K`, readable or not, if it still is the version that was looked at.
     ///
     /// # Errors
     /// When it was changed in between (409), or the API server can't be reached.
-    pub async fn set_finalizers<K: Resource<DynamicType = ()>>(
+    pub async fn set_finalizers<K: Child>(
         &self,
-        object: &K,
+        object: &impl Resource<DynamicType = ()>,
         finalizers: &[String],
     ) -> Result<Outcome, Error> {
         let name = object.name_any();
-        let api: Api<StockPredictor> =
+        let api: Api<K> =
             Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let patch = json!({"metadata": {
             "resourceVersion": object.resource_version(), "uid": object.uid(), "finalizers": finalizers,
@@ -315,11 +317,7 @@ impl Writer {
         {
             Ok(_) => Ok(Outcome::Written),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(Outcome::Unchanged),
-            Err(error) => Err(request::<StockPredictor>(
-                "set the finalizers of",
-                &name,
-                error,
-            )),
+            Err(error) => Err(request::<K>("set the finalizers of", &name, error)),
         }
     }
 }
@@ -362,7 +360,7 @@ fn encode<K: Resource<DynamicType = ()>, T: Serialize>(value: &T) -> Result<Valu
     })
 }
 
-/// A child is ours when this owner controls it, or when it carries our labels and a former owner of the same name, such
+/// An object is ours when this owner controls it, or when it carries our labels and a former owner of the same name, such
 /// as one from before the cluster was restored, or none controls it. Claims never have an owner.
 fn belongs_to<K: Child>(live: &K, owner: Owner<'_>) -> bool {
     owned_by(live, owner.uid) || labels::ours(live, owner.name)

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, PersistentVolumeClaim, Service, ServiceAccount,
 };
@@ -31,12 +32,14 @@ use kube::{Client, Config, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use stockpredictor_api::{ImagePullPolicy, StockPredictor, crd};
+use stockpredictor_api::{ImagePullPolicy, StockPredictor, StorageBackup, crd};
 use stockpredictor_operator::health::Health;
 use stockpredictor_operator::metrics::Metrics;
-use stockpredictor_operator::stock_predictor::controller::{self, Shared};
+use stockpredictor_operator::controller::Shared;
+use stockpredictor_operator::stock_predictor::controller;
 use stockpredictor_operator::stock_predictor::stats::Poller;
 use stockpredictor_operator::stock_predictor::validate::Defaults;
+use stockpredictor_operator::{storage_backup, storage_restore};
 use stockpredictor_operator::watch::Scope;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -76,10 +79,10 @@ pub struct Cluster {
     server: Arc<Server>,
 }
 
-/// The controller of that namespace.
+/// The controllers of that namespace.
 pub struct Operator {
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
     /// How its watches are.
     pub health: Health,
 }
@@ -89,10 +92,16 @@ impl Operator {
     /// itself may take is `process.rs`'s to check.
     pub async fn stop(self) {
         self.stop.send(true).unwrap();
-        tokio::time::timeout(SOON, self.task)
-            .await
-            .unwrap()
-            .unwrap();
+        for task in self.tasks {
+            tokio::time::timeout(SOON, task).await.unwrap().unwrap();
+        }
+    }
+
+    /// Ends it the way SIGKILL does.
+    pub fn kill(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
@@ -168,11 +177,70 @@ impl Cluster {
         }
     }
 
-    /// Starts the controller.
+    /// Starts the controller of `StockPredictors`.
     pub fn operator(&self) -> Operator {
-        let (stop, mut stopped) = watch::channel(false);
-        let health = Health::default();
+        self.operator_with(self.client.clone())
+    }
+
+    /// Starts all controllers, with a client of the test's.
+    pub fn operator_with(&self, client: Client) -> Operator {
+        let (stop, until) = stop();
         let shared = Shared {
+            client,
+            ..self.shared()
+        };
+        let (health, scope) = (shared.health.clone(), self.scope());
+        let tasks = vec![
+            tokio::spawn(controller::control(
+                shared.clone(),
+                scope.clone(),
+                4,
+                until(),
+            )),
+            tokio::spawn(storage_backup::controller::control(
+                shared.clone(),
+                scope.clone(),
+                4,
+                until(),
+            )),
+            tokio::spawn(storage_restore::controller::control(
+                shared,
+                scope,
+                4,
+                until(),
+            )),
+        ];
+        Operator {
+            stop,
+            tasks,
+            health,
+        }
+    }
+
+    /// Starts the controller of `StorageBackups` alone.
+    pub fn backup_operator(&self) -> Operator {
+        let (stop, until) = stop();
+        let shared = self.shared();
+        let health = shared.health.clone();
+        let task = tokio::spawn(storage_backup::controller::control(
+            shared,
+            self.scope(),
+            4,
+            until(),
+        ));
+        Operator {
+            stop,
+            tasks: vec![task],
+            health,
+        }
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Namespace(self.namespace.clone())
+    }
+
+    fn shared(&self) -> Shared {
+        Shared {
             client: self.client.clone(),
             watch_client: self.client.clone(),
             defaults: Defaults {
@@ -182,17 +250,21 @@ impl Cluster {
                 operator_namespace: "stockpredictor".into(),
             },
             pod: Some("operator".into()),
-            health: health.clone(),
+            health: Health::default(),
             metrics: Metrics::new(),
             permits: Arc::new(Semaphore::new(4)),
             poller: Poller::new().unwrap(),
-        };
-        let scope = Scope::Namespace(self.namespace.clone());
-        let until = async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        };
-        let task = tokio::spawn(controller::control(shared, scope, 4, until));
-        Operator { stop, task, health }
+        }
+    }
+
+    /// A client of an administrator.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The namespace's name.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// The objects of kind `K`.
@@ -354,6 +426,9 @@ impl Cluster {
     pub async fn versions(&self) -> BTreeMap<String, String> {
         let mut versions = BTreeMap::new();
         self.add::<StockPredictor>(&mut versions).await;
+        self.add::<StorageBackup>(&mut versions).await;
+        self.add::<CronJob>(&mut versions).await;
+        self.add::<Job>(&mut versions).await;
         self.add::<ServiceAccount>(&mut versions).await;
         self.add::<ConfigMap>(&mut versions).await;
         self.add::<PersistentVolumeClaim>(&mut versions).await;
@@ -395,7 +470,13 @@ impl Cluster {
             .list(&ListParams::default())
             .await
             .unwrap();
-        objects.iter().all(|object| object.status.is_some())
+        let backups = self
+            .api::<StorageBackup>()
+            .list(&ListParams::default())
+            .await
+            .unwrap();
+        backups.iter().all(|object| object.status.is_some())
+            && (!backups.items.is_empty() || objects.iter().all(|object| object.status.is_some()))
     }
 
     /// Fails when anything is written within `span`.
@@ -403,6 +484,21 @@ impl Cluster {
         tokio::time::sleep(span).await;
         assert_eq!(&self.versions().await, before, "something was written");
     }
+}
+
+/// A way to stop a controller, and a future that is done then.
+fn stop() -> (
+    watch::Sender<bool>,
+    impl Fn() -> futures::future::BoxFuture<'static, ()>,
+) {
+    let (stop, stopped) = watch::channel(false);
+    let until = move || -> futures::future::BoxFuture<'static, ()> {
+        let mut stopped = stopped.clone();
+        Box::pin(async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        })
+    };
+    (stop, until)
 }
 
 /// Tries until it holds.
@@ -436,7 +532,10 @@ fn install(server: &Server) {
     }
     let began = Instant::now();
     while !server
-        .kubectl(&["get", "stockpredictors"], "")
+        .kubectl(
+            &["get", "stockpredictors,storagebackups,storagerestores"],
+            "",
+        )
         .unwrap()
         .status
         .success()
@@ -449,7 +548,7 @@ fn install(server: &Server) {
     }
 }
 
-fn merge(target: &mut Value, patch: &Value) {
+pub fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(members) = patch else {
         *target = patch.clone();
         return;

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 use stockpredictor_api::well_known::OPERATOR_NAME;
 
+use crate::stock_predictor::bootstrap::{self, Fill};
 use crate::stock_predictor::claim::{self, ClaimPlan};
 use crate::stock_predictor::labels;
 use crate::stock_predictor::validate::{Claim, ValidatedPredictor};
@@ -21,6 +22,7 @@ pub fn build_claim(
     predictor: &ValidatedPredictor,
     plan: &ClaimPlan,
     live: Option<&PersistentVolumeClaim>,
+    fill: &Fill,
 ) -> Option<PersistentVolumeClaim> {
     let Claim::Own { size, class, .. } = &predictor.claim else {
         return None;
@@ -31,15 +33,19 @@ pub fn build_claim(
         Some(live) => class.as_ref().map(|_| claim::class(live)),
         None => class.clone(),
     };
-    let created = live.is_none_or(labels::created_by_operator);
+    let mut annotations = BTreeMap::new();
+    if live.is_none_or(labels::created_by_operator) {
+        annotations.insert(labels::CREATED_BY.to_owned(), OPERATOR_NAME.to_owned());
+    }
+    if let Some(state) = bootstrap::annotation(fill, live) {
+        annotations.insert(bootstrap::STATE.to_owned(), state.to_owned());
+    }
     Some(PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(predictor.name.clone()),
             namespace: Some(predictor.namespace.clone()),
             labels: Some(labels::child(&predictor.name)),
-            annotations: created.then(|| {
-                BTreeMap::from([(labels::CREATED_BY.to_owned(), OPERATOR_NAME.to_owned())])
-            }),
+            annotations: (!annotations.is_empty()).then_some(annotations),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {

@@ -28,8 +28,14 @@ pub fn build_deployment(predictor: &ValidatedPredictor, settings_hash: String) -
     annotations.insert(labels::SETTINGS_HASH.into(), settings_hash);
     let mut pod_labels = spec.pod_labels.clone();
     pod_labels.extend(labels::pod(&predictor.name, predictor.claim_name()));
+    let mut metadata = metadata(predictor);
+    // A restore goes on only when it reads its own uid here: so one restore at a time has the volume, and none mistakes a
+    // Deployment that was stopped for another reason, and may be started again, for one that is stopped for it.
+    metadata.annotations = predictor
+        .hold()
+        .map(|hold| BTreeMap::from([(labels::HELD_BY.to_owned(), hold.uid.clone())]));
     Deployment {
-        metadata: metadata(predictor),
+        metadata,
         spec: Some(DeploymentSpec {
             replicas: Some(predictor.replicas),
             revision_history_limit: Some(HISTORY),

@@ -22,8 +22,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 use stockpredictor_api::StockPredictor;
 
-pub use pod::{PREDICTOR, SETUP};
+pub use pod::{PREDICTOR, PROGRAM, SETUP, container_security, pod_security};
 
+use super::bootstrap::Fill;
 use super::claim::ClaimPlan;
 use super::labels;
 use super::validate::ValidatedPredictor;
@@ -69,6 +70,8 @@ pub struct Present<'a> {
     pub claim: Option<&'a PersistentVolumeClaim>,
     /// Whether the Deployment exists and the object owns it.
     pub deployment: bool,
+    /// How far the filling of a new volume is.
+    pub fill: &'a Fill,
 }
 
 /// Builds everything.
@@ -85,10 +88,14 @@ pub fn build(
         deployment::build_deployment(predictor, config_map::settings_hash(&config_map));
     Ok(Resources {
         service_account: service_account::build_service_account(predictor),
-        claim: claim::build_claim(predictor, plan, present.claim),
+        // What still runs on the name of the claim is stopped before there is one: it would take it for an empty volume.
+        claim: (*present.fill != Fill::StopFirst)
+            .then(|| claim::build_claim(predictor, plan, present.claim, present.fill))
+            .flatten(),
         // A claim that became unusable doesn't take running pods away, but neither does it get others: what runs is left
         // as it is, or stopped.
-        deployment: (plan.usable() || (predictor.stopped.is_some() && present.deployment))
+        deployment: ((plan.usable() && present.fill.lets_start())
+            || (predictor.stopped.is_some() && present.deployment))
             .then_some(deployment),
         service: service::build_service(predictor),
         network_policy: network_policy::build_network_policy(predictor),
@@ -131,6 +138,7 @@ mod tests {
             Present {
                 claim: None,
                 deployment: false,
+                fill: &Fill::Unneeded,
             },
         )
         .unwrap()
@@ -205,6 +213,7 @@ mod tests {
             Present {
                 claim: None,
                 deployment: running,
+                fill: &Fill::Unneeded,
             },
         )
         .unwrap();
@@ -292,6 +301,7 @@ mod tests {
             Present {
                 claim: Some(&live),
                 deployment: false,
+                fill: &Fill::Unneeded,
             },
         )
         .unwrap()

@@ -28,7 +28,8 @@ pub const PORT_NAME: &str = "http";
 /// The user and group of the image and of every file on the volume.
 const USER: i64 = 1001;
 
-const PROGRAM: &str = "/usr/bin/predictor";
+/// The program in the image.
+pub const PROGRAM: &str = "/usr/bin/predictor";
 const SETTINGS: &str = "/etc/stockpredictor/settings.json";
 const DATA: (&str, &str) = ("data", "/app/persistent_data");
 const SETTINGS_DIRECTORY: (&str, &str) = ("settings", "/etc/stockpredictor");
@@ -110,22 +111,28 @@ fn container(predictor: &ValidatedPredictor, name: &str, arguments: &[&str]) -> 
             mount(SETTINGS_DIRECTORY, Some(true)),
             mount(SCRATCH, None),
         ]),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            run_as_non_root: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                add: None,
-            }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(container_security()),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         ..Container::default()
     }
 }
 
-fn pod_security() -> PodSecurityContext {
+/// What every container of ours may do: nothing special, and no write to its own file system.
+pub fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        run_as_non_root: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".into()]),
+            add: None,
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+/// Whom every pod of ours runs as.
+pub fn pod_security() -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
         run_as_user: Some(USER),

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use stockpredictor_api::condition::{ConditionType, Reason};
 
+use super::bootstrap::Fill;
 use super::claim::ClaimPlan;
 use super::stats::Stats;
 use super::validate::ValidatedPredictor;
@@ -67,7 +68,10 @@ impl Finding {
     pub fn is_problem(&self) -> bool {
         match self.kind {
             ConditionType::Degraded => self.state == State::True,
-            _ => self.state == State::False && self.reason != Reason::Suspended,
+            _ => {
+                self.state == State::False
+                    && !matches!(self.reason, Reason::Suspended | Reason::RestoreInProgress)
+            }
         }
     }
 }
@@ -88,6 +92,8 @@ pub struct Seen<'a> {
     pub predictor: &'a ValidatedPredictor,
     /// What is done about the claim.
     pub plan: &'a ClaimPlan,
+    /// How far the filling of a new volume is.
+    pub fill: &'a Fill,
     /// The live claim.
     pub claim: Option<&'a PersistentVolumeClaim>,
     /// The live Deployment.

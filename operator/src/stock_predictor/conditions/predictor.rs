@@ -6,6 +6,7 @@
 use stockpredictor_api::condition::{ConditionType, Reason};
 
 use super::{Finding, Seen, State};
+use crate::stock_predictor::validate::Stopped;
 use crate::stock_predictor::{pods, status};
 
 /// Symbols that a message names at most.
@@ -206,6 +207,15 @@ pub fn degraded(seen: Seen<'_>) -> Finding {
 
 /// Why the predictor was not asked.
 fn unasked(seen: Seen<'_>) -> Option<(Reason, &'static str)> {
+    if seen.predictor.hold().is_some() {
+        return Some((
+            Reason::RestoreInProgress,
+            "no pod runs that could be asked: a StorageRestore works on the volume",
+        ));
+    }
+    if seen.predictor.stopped == Some(Stopped::ByBootstrap) {
+        return Some((Reason::Progressing, "the predictor doesn't run yet"));
+    }
     if seen.predictor.stopped.is_some() {
         return Some((Reason::Suspended, "no pod runs that could be asked"));
     }

@@ -43,6 +43,7 @@ impl World {
         findings(Seen {
             predictor: &self.predictor,
             plan: &self.plan,
+            fill: &crate::stock_predictor::bootstrap::Fill::Unneeded,
             claim: self.claim.as_ref(),
             deployment: self.deployment.as_ref(),
             pods: &self.pods,

@@ -6,6 +6,7 @@ use stockpredictor_api::condition::{ConditionType, Reason};
 
 use super::{Finding, Seen, State};
 use crate::quantity;
+use crate::stock_predictor::bootstrap::Fill;
 use crate::stock_predictor::claim::{self, ClaimPlan};
 
 /// `VolumeReady`.
@@ -14,6 +15,29 @@ pub fn volume_ready(seen: Seen<'_>) -> Finding {
     let finding = |state, reason, message: String| {
         Finding::new(ConditionType::VolumeReady, state, reason, message)
     };
+    match seen.fill {
+        Fill::Unneeded | Fill::Filled => {}
+        Fill::Refused(why) => {
+            return finding(
+                State::False,
+                Reason::BootstrapFailed,
+                format!(
+                    "the new volume can't be filled: {why}; it is tried again, and no pod starts before; correct \
+                     spec.storage.bootstrapFrom, or what it names",
+                ),
+            );
+        }
+        Fill::Stuck(why) => {
+            return finding(State::False, Reason::BootstrapFailed, why.clone());
+        }
+        Fill::StopFirst | Fill::First | Fill::Run | Fill::Running | Fill::Retry | Fill::Done => {
+            return finding(
+                State::Unknown,
+                Reason::Bootstrapping,
+                format!("the claim {name} is being filled from a backup; pods start afterwards"),
+            );
+        }
+    }
     match seen.plan {
         ClaimPlan::Missing => finding(
             State::False,

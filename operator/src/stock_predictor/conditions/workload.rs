@@ -14,7 +14,24 @@ pub fn workload_available(seen: Seen<'_>) -> Finding {
     let finding = |state, reason, message: String| {
         Finding::new(ConditionType::WorkloadAvailable, state, reason, message)
     };
-    match seen.predictor.stopped {
+    match &seen.predictor.stopped {
+        Some(Stopped::ByRestore(hold)) => {
+            return finding(
+                State::False,
+                Reason::RestoreInProgress,
+                format!(
+                    "stopped by the StorageRestore {0} until it has ended; `kubectl describe sr {0}` tells how far it is",
+                    hold.restore
+                ),
+            );
+        }
+        Some(Stopped::ByBootstrap) => {
+            return finding(
+                State::Unknown,
+                Reason::Progressing,
+                "pods wait until the new volume is filled".into(),
+            );
+        }
         Some(Stopped::BySuspend) => {
             return finding(
                 State::False,

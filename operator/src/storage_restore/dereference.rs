@@ -1,0 +1,180 @@
+//! Step 1: what is there.
+//!
+//! In: a restore that is under way. Out: [`Observed`]. Everything is read from the API server and not from a cache: a
+//! restore is rare and short, and a step that rests on what was true a moment ago could be one too many. Nothing is written
+//! here, and nothing decided.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+use stockpredictor_api::{RestoreSource, StockPredictor, StorageBackup, StorageRestore};
+
+use super::hold;
+use super::source::Stored;
+use crate::job::{self, Component};
+use crate::stock_predictor::{pods, stats};
+use crate::writer::{self, Error, Writer};
+
+/// What is there.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// The predictor that is restored in place.
+    pub predictor: Option<StockPredictor>,
+    /// Its Deployment.
+    pub deployment: Option<Deployment>,
+    /// The claim that is restored, or that is to be made.
+    pub claim: Option<PersistentVolumeClaim>,
+    /// The `StorageBackup` that the source names.
+    pub backup: Option<Stored>,
+    /// The restore's Jobs.
+    pub jobs: Vec<Job>,
+    /// Every pod of the namespace.
+    pub pods: Vec<Arc<Pod>>,
+    /// The other restores of the namespace; only those that may come first are of interest, so only before the beginning.
+    pub others: Vec<StorageRestore>,
+    /// The free space that a running predictor reports; only for a volume that the checks can't mount.
+    pub free_bytes: Option<i64>,
+}
+
+/// Looks.
+///
+/// # Errors
+/// When the API server refuses or can't be reached.
+pub async fn dereference(
+    restore: &StorageRestore,
+    client: &Client,
+    writer: &Writer,
+    poller: &stats::Poller,
+) -> Result<Observed, Error> {
+    let namespace = restore.namespace().unwrap_or_default();
+    let mut observed = Observed {
+        jobs: jobs(restore, client, &namespace).await?,
+        backup: stored(&restore.spec.source, writer, &namespace).await?,
+        ..Observed::default()
+    };
+    let pods = writer.list::<Pod>(&namespace).await?;
+    observed.pods = pods.into_iter().map(Arc::new).collect();
+    let mut claim = restore
+        .spec
+        .target
+        .new_claim
+        .as_ref()
+        .map(|claim| claim.name.clone());
+    if let Some(name) = hold::predictor_of(restore) {
+        observed.predictor = writer.read::<StockPredictor>(&namespace, name).await?;
+        observed.deployment = writer.read::<Deployment>(&namespace, name).await?;
+        let pinned = restore
+            .status
+            .as_ref()
+            .and_then(|status| status.target.as_ref()?.claim_name.clone());
+        claim = pinned.or_else(|| observed.predictor.as_ref().map(claim_of));
+    }
+    if let Some(name) = claim {
+        observed.claim = writer
+            .read::<PersistentVolumeClaim>(&namespace, &name)
+            .await?;
+    }
+    let phase = restore.status.as_ref().and_then(|status| status.phase);
+    if phase.unwrap_or_default() == stockpredictor_api::RestorePhase::Pending {
+        observed.others = writer.list::<StorageRestore>(&namespace).await?;
+    }
+    if observed.predictor.as_ref().is_some_and(one_pod)
+        && phase == Some(stockpredictor_api::RestorePhase::Preflight)
+    {
+        observed.free_bytes = free_bytes(&observed, poller).await;
+    }
+    Ok(observed)
+}
+
+/// The claim that a predictor uses.
+pub fn claim_of(predictor: &StockPredictor) -> String {
+    let storage = &predictor.spec.storage;
+    storage
+        .existing_claim
+        .clone()
+        .unwrap_or_else(|| predictor.name_any())
+}
+
+/// True when the predictor's volume is for one pod.
+pub fn one_pod(predictor: &StockPredictor) -> bool {
+    predictor.spec.storage.access_mode == stockpredictor_api::AccessMode::ReadWriteOncePod
+}
+
+async fn jobs(
+    restore: &StorageRestore,
+    client: &Client,
+    namespace: &str,
+) -> Result<Vec<Job>, Error> {
+    let api: Api<Job> = Api::namespaced(client.clone(), namespace);
+    let labels = job::labels(&restore.name_any(), Component::Restore);
+    let selector: Vec<_> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let found = api
+        .list(&ListParams::default().labels(&selector.join(",")))
+        .await
+        .map_err(|error| writer::request::<Job>("list", "of the restore", error))?;
+    let uid = restore.uid().unwrap_or_default();
+    // Those of a former restore of this name go by themselves.
+    let own = found
+        .items
+        .into_iter()
+        .filter(|job| writer::owned_by(job, &uid));
+    Ok(own.collect())
+}
+
+/// The `StorageBackup` that a source names, if it names one that is there.
+///
+/// # Errors
+/// When the API server refuses or can't be reached.
+pub async fn stored(
+    source: &RestoreSource,
+    writer: &Writer,
+    namespace: &str,
+) -> Result<Option<Stored>, Error> {
+    let Some(reference) = &source.storage_backup_ref else {
+        return Ok(None);
+    };
+    let backup = writer
+        .read::<StorageBackup>(namespace, &reference.name)
+        .await?;
+    let Some(backup) = backup else {
+        return Ok(None);
+    };
+    let mut claim = None;
+    if backup
+        .spec
+        .destinations
+        .iter()
+        .any(|destination| destination.volume.is_some())
+    {
+        let name = &backup.spec.predictor_ref.name;
+        let predictor = writer.read::<StockPredictor>(namespace, name).await?;
+        claim = predictor.as_ref().map(claim_of);
+    }
+    Ok(Some(Stored { backup, claim }))
+}
+
+/// What a running predictor says of the space on its volume.
+async fn free_bytes(observed: &Observed, poller: &stats::Poller) -> Option<i64> {
+    let name = observed.predictor.as_ref()?.name_any();
+    let running = observed.pods.iter().filter(|pod| {
+        crate::stock_predictor::labels::ours(pod.as_ref(), &name) && pods::serves(pod)
+    });
+    for pod in running {
+        let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+        let Some(ip) = ip else { continue };
+        if let Ok(stats) = poller.ask(&stats::address(&ip)).await {
+            let volume = stats.volume;
+            let free = volume.capacity_bytes.zip(volume.used_bytes);
+            return free
+                .and_then(|(capacity, used)| i64::try_from(capacity.saturating_sub(used)).ok());
+        }
+    }
+    None
+}
