@@ -20,7 +20,7 @@ pub mod quantity;
 pub mod run;
 pub mod server;
 pub mod stock_predictor;
-pub mod storage_restore;
 pub mod storage_backup;
+pub mod storage_restore;
 pub mod watch;
 pub mod writer;

@@ -5,6 +5,7 @@ mod s3_server;
 
 use std::fs::{self, File};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;

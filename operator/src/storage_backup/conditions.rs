@@ -141,7 +141,8 @@ fn scheduled(seen: Seen<'_>) -> Finding {
         return finding(State::False, failure.reason, failure.message.clone());
     }
     if let Some(restore) = seen.held {
-        let message = format!("no backup begins while the StorageRestore {restore} works on the volume");
+        let message =
+            format!("no backup begins while the StorageRestore {restore} works on the volume");
         return finding(State::False, BackupReason::HeldByRestore, message);
     }
     match (&seen.object.spec.schedule, seen.object.spec.suspend) {

@@ -7,7 +7,6 @@ use kube::runtime::watcher::Event;
 use rstest::rstest;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use super::*;
 use crate::mock::{Asked, Log, refusal, server};

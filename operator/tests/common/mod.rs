@@ -33,14 +33,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use stockpredictor_api::{ImagePullPolicy, StockPredictor, StorageBackup, crd};
+use stockpredictor_operator::controller::Shared;
 use stockpredictor_operator::health::Health;
 use stockpredictor_operator::metrics::Metrics;
-use stockpredictor_operator::controller::Shared;
 use stockpredictor_operator::stock_predictor::controller;
 use stockpredictor_operator::stock_predictor::stats::Poller;
 use stockpredictor_operator::stock_predictor::validate::Defaults;
-use stockpredictor_operator::{storage_backup, storage_restore};
 use stockpredictor_operator::watch::Scope;
+use stockpredictor_operator::{storage_backup, storage_restore};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 

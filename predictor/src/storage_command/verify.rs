@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 use stockpredictor_storage::archive::digest::Digest;
-use stockpredictor_storage::archive::meta::{Level, Meta};
+use stockpredictor_storage::archive::meta::Level;
 use stockpredictor_storage::archive::name::ArchiveName;
 use stockpredictor_storage::catalog::{Catalog, Record};
 use stockpredictor_storage::decrypt::Identity;
