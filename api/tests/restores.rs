@@ -374,39 +374,6 @@ fn what_is_left_out_gets_the_documented_defaults() {
     );
 }
 
-#[test]
-fn a_new_volume_is_filled_only_where_the_operator_makes_it() {
-    let definition = definition("stockpredictors");
-    let from = |source: Value| json!({"source": source, "backup": "latest"});
-    let store = json!({"destination": {"objectStore": {"url": "s3://backups/trading"}}});
-    let good = json!({"storage": {"bootstrapFrom": from(store.clone())}});
-    assert_eq!(
-        common::refusals(&definition, &common::object("case", &good), None),
-        Vec::<String>::new()
-    );
-    for (storage, message) in [
-        (
-            json!({"size": null, "existingClaim": "mine", "bootstrapFrom": from(store.clone())}),
-            "remove bootstrapFrom",
-        ),
-        (
-            json!({"bootstrapFrom": from(json!({"destination": {"volume": {}}}))}),
-            "a new volume has no backups of its own",
-        ),
-        (
-            json!({"bootstrapFrom": {"source": store}}),
-            "set either backup",
-        ),
-    ] {
-        let object = common::object("case", &json!({"storage": storage}));
-        let found = common::refusals(&definition, &object, None);
-        assert!(
-            found.len() == 1 && found[0].contains(message),
-            "{message}: {found:?}"
-        );
-    }
-}
-
 /// Whether kubectl succeeded, and everything it said.
 fn run(server: &Server, arguments: &[&str], input: &str) -> (bool, String) {
     let output = server.kubectl(arguments, input).unwrap();

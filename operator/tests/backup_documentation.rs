@@ -51,7 +51,11 @@ fn every_word_of_a_failed_backup_has_a_row_and_no_other_row_exists() {
         .collect();
     for list in ["retry", "final"] {
         for word in contract["reasons"][list].as_array().unwrap() {
-            known.insert(format!("`{}`", word.as_str().unwrap()));
+            let word = word.as_str().unwrap();
+            // What only a restore can say has its row in docs/restores.md.
+            if !["NotPrepared", "VolumeNotEmpty"].contains(&word) {
+                known.insert(format!("`{word}`"));
+            }
         }
     }
     let rows: BTreeSet<_> = rows()

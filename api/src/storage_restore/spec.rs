@@ -138,16 +138,16 @@ pub struct InPlaceTarget {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NewClaim {
-    /// Its name.
+    /// Name of the new claim.
     #[schemars(length(min = 1, max = 40))]
     #[x_kube(validation = rule::matches(rule::NAME, "use at most 40 lower-case letters, digits and '-', beginning with a letter: a StockPredictor may get this name"))]
     pub name: String,
 
-    /// Its size, as a quantity such as `10Gi`.
+    /// Size of the new claim, as a quantity such as `10Gi`.
     #[schemars(schema_with = "size_schema")]
     pub size: Quantity,
 
-    /// Its storage class. Absent: the cluster's default class.
+    /// Storage class of the new claim. Absent: the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new(format!("self == '' || self.matches('{}')", rule::SUBDOMAIN))

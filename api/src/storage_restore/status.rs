@@ -159,7 +159,7 @@ pub struct TargetStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChosenBackup {
-    /// Its name.
+    /// Name of the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub name: Option<String>,

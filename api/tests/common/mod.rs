@@ -121,6 +121,7 @@ pub fn cases() -> Vec<Case> {
         names(),
         symbols_and_replicas(),
         storage(),
+        bootstrap(),
         storage_updates(),
         settings(),
         pod(),
@@ -258,6 +259,164 @@ fn storage() -> Vec<Case> {
             LEAST,
         ));
     }
+    cases
+}
+
+/// A new volume that is filled from a backup.
+fn bootstrap() -> Vec<Case> {
+    const BACKUP: &str = "stock_prediction_backup_20250801_120000.tar.gz";
+    let store = json!({"objectStore": {"url": "s3://backups/trading"}});
+    let place = json!({"destination": store});
+    let with = |change: Value| {
+        let mut bootstrap = json!({"source": place, "backup": "latest"});
+        merge(&mut bootstrap, &change);
+        json!({"storage": {"bootstrapFrom": bootstrap}})
+    };
+    let from = |source: Value| {
+        let mut change = with(json!({}));
+        change["storage"]["bootstrapFrom"]["source"] = source;
+        change
+    };
+    let named = |change: Value| {
+        let mut reference = json!({"name": "daily"});
+        merge(&mut reference, &change);
+        from(json!({"storageBackupRef": reference}))
+    };
+    let origin = |origin: Value| from(json!({"destination": store, "origin": origin}));
+    let secret = |change: Value| {
+        let mut secret = json!({"name": "keys", "key": "key.txt"});
+        merge(&mut secret, &change);
+        with(json!({"identitySecret": secret}))
+    };
+    let mut cases = vec![
+        accepted("filled from a store", &with(json!({}))),
+        accepted(
+            "filled from a StorageBackup",
+            &named(json!({"destination": "offsite"})),
+        ),
+        accepted(
+            "filled with a time",
+            &with(json!({"backup": null, "at": "2025-08-01T12:00:00Z"})),
+        ),
+        accepted(
+            "filled with a pinned one",
+            &with(json!({"backup": BACKUP, "sha256": "a".repeat(64)})),
+        ),
+        accepted(
+            "a clone of another namespace's",
+            &origin(json!({"namespace": "prod", "predictor": "nvda"})),
+        ),
+        accepted("filled with a key", &secret(json!({}))),
+    ];
+    let at = "spec.storage.bootstrapFrom";
+    let wrong = [
+        (
+            "no source",
+            from(json!({})),
+            ".source",
+            "set either storageBackupRef",
+        ),
+        (
+            "two sources",
+            from(json!({"storageBackupRef": {"name": "daily"}, "destination": store})),
+            ".source",
+            "set either storageBackupRef",
+        ),
+        (
+            "whose backups, twice",
+            from(json!({"storageBackupRef": {"name": "daily"}, "origin": {"predictor": "nvda"}})),
+            ".source",
+            "remove origin",
+        ),
+        (
+            "a volume that isn't there yet as the source",
+            from(json!({"destination": {"volume": {}}})),
+            ".source.destination",
+            "a new volume has no backups of its own",
+        ),
+        (
+            "no place",
+            from(json!({"destination": {}})),
+            ".source.destination",
+            "set exactly one of",
+        ),
+        (
+            "no choice",
+            with(json!({"backup": null})),
+            "",
+            "set either backup",
+        ),
+        (
+            "a hash of something unknown",
+            with(json!({"sha256": "a".repeat(64)})),
+            "",
+            "name the backup that sha256 belongs to",
+        ),
+        (
+            "a short hash",
+            with(json!({"backup": BACKUP, "sha256": "abc"})),
+            ".sha256",
+            "64 hexadecimal digits",
+        ),
+        (
+            "a choice that is none",
+            with(json!({"backup": "newest"})),
+            ".backup",
+            "write latest, latestProven",
+        ),
+        (
+            "a StorageBackup that can't be one",
+            named(json!({"name": "Daily"})),
+            ".source.storageBackupRef.name",
+            "use the name of a StorageBackup",
+        ),
+        (
+            "a destination that can't be one",
+            named(json!({"destination": "a/b"})),
+            ".source.storageBackupRef.destination",
+            "use the name of a destination",
+        ),
+        (
+            "a predictor that can't be one",
+            origin(json!({"predictor": "A"})),
+            ".source.origin.predictor",
+            "use the name of the StockPredictor",
+        ),
+        (
+            "a namespace that can't be one",
+            origin(json!({"namespace": "A", "predictor": "nvda"})),
+            ".source.origin.namespace",
+            "use the name of the namespace",
+        ),
+        (
+            "a Secret that can't be one",
+            secret(json!({"name": "Keys"})),
+            ".identitySecret.name",
+            "use the name of a Secret",
+        ),
+        (
+            "a key that can't be one",
+            secret(json!({"key": ".."})),
+            ".identitySecret.key",
+            "use a key of the Secret",
+        ),
+    ];
+    for (title, change, path, message) in wrong {
+        cases.push(refused(
+            title,
+            &change,
+            &format!("{at}{path}").leak(),
+            message,
+        ));
+    }
+    cases.push(refused(
+        "the user's claim is never filled",
+        &json!({"storage": {
+            "size": null, "existingClaim": "mine", "bootstrapFrom": {"source": place, "backup": "latest"},
+        }}),
+        "spec.storage",
+        "remove bootstrapFrom",
+    ));
     cases
 }
 
