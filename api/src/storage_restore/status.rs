@@ -119,7 +119,7 @@ pub enum RestorePhase {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PhaseStatus {
-    /// The phase.
+    /// Name of the phase.
     pub name: RestorePhase,
 
     /// When it began.
@@ -169,7 +169,7 @@ pub struct ChosenBackup {
     #[schemars(length(max = 63))]
     pub destination: Option<String>,
 
-    /// Its id.
+    /// Id of the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub id: Option<String>,

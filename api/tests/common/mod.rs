@@ -331,8 +331,28 @@ fn bootstrap() -> Vec<Case> {
         (
             "a volume that isn't there yet as the source",
             from(json!({"destination": {"volume": {}}})),
-            ".source.destination",
+            "",
             "a new volume has no backups of its own",
+        ),
+        (
+            "a folder outside",
+            from(json!({"destination": {"claim": {"name": "nas", "path": "../up"}}})),
+            ".source.destination.claim.path",
+            "write a relative path",
+        ),
+        (
+            "a store that can't be one",
+            from(json!({"destination": {"objectStore": {"url": "backups"}}})),
+            ".source.destination.objectStore.url",
+            "write s3://BUCKET/PREFIX",
+        ),
+        (
+            "an endpoint that can't be one",
+            from(
+                json!({"destination": {"objectStore": {"url": "s3://backups", "endpoint": "minio"}}}),
+            ),
+            ".source.destination.objectStore.endpoint",
+            "write http://HOST:PORT",
         ),
         (
             "no place",
@@ -405,7 +425,7 @@ fn bootstrap() -> Vec<Case> {
         cases.push(refused(
             title,
             &change,
-            &format!("{at}{path}").leak(),
+            format!("{at}{path}").leak(),
             message,
         ));
     }
