@@ -9,9 +9,12 @@ kind=$("${cluster[@]}" kind-of e2e)
 if [ "$kind" != existing ]; then
   # shellcheck source=/dev/null
   . target/images/env
+  TOOLBOX_IMAGE=$(scripts/e2e_image.sh | tail -n 1)
+else
+  : "${TOOLBOX_IMAGE:?CLUSTER=existing needs TOOLBOX_IMAGE, which the cluster can pull: scripts/e2e_image.sh builds it}"
 fi
 # The workspace's features, so that no dependency is compiled again.
-suite=(--locked --release --workspace --test charting --test modelling --test reconciling --test refusing --test scaling --test serving)
+suite=(--locked --release --workspace --test backing_up --test charting --test modelling --test reconciling --test refusing --test restoring --test scaling --test serving)
 cargo test "${suite[@]}" --no-run
 
 finish() {
@@ -31,7 +34,7 @@ if [ "$kind" = existing ] && "${cluster[@]}" run e2e kubectl get crd stockpredic
   echo 'this cluster already has stockpredictor, and the tests install and remove it: use another cluster' >&2
   exit 1
 fi
-[ "$kind" = existing ] || "${cluster[@]}" load e2e target/images/operator.tar target/images/predictor.tar
-export OPERATOR_IMAGE PREDICTOR_IMAGE
+[ "$kind" = existing ] || "${cluster[@]}" load e2e target/images/{operator,predictor,toolbox}.tar
+export OPERATOR_IMAGE PREDICTOR_IMAGE TOOLBOX_IMAGE
 # The suite installs the chart itself: that is one of the things it tests.
 timeout 2400 "${cluster[@]}" run e2e cargo test --offline --no-fail-fast "${suite[@]}" -- --ignored --test-threads 4 ${TEST:+"$TEST"}

@@ -89,11 +89,14 @@ impl Sandbox {
         for arguments in [
             vec![
                 "get",
-                "stockpredictors,pods,pvc,deployments,events",
+                "stockpredictors,storagebackups,storagerestores,jobs,pods,pvc,deployments,events",
                 "-o",
                 "wide",
             ],
-            vec!["describe", "stockpredictors,pods"],
+            vec![
+                "describe",
+                "stockpredictors,storagebackups,storagerestores,pods",
+            ],
             vec![
                 "logs",
                 "-l",

@@ -259,6 +259,22 @@ mod tests {
     }
 
     #[test]
+    fn a_restore_test_on_the_volume_is_that_of_the_contract() {
+        let document = Document::new(Task::Test(Test {
+            root: Some(ROOT.into()),
+            origin: origin(),
+            scratch: SCRATCH.into(),
+            destinations: vec![Place {
+                name: "volume".into(),
+                path: Some("backups".into()),
+                ..Place::default()
+            }],
+            ..Test::default()
+        }));
+        assert_eq!(json!(document), contract()["jobs"]["test_on_volume"]);
+    }
+
+    #[test]
     fn the_steps_of_a_restore_are_those_of_the_contract() {
         let undo = Document::new(Task::Undo(Restore {
             restore: "5f1d7a56-0f7e-4c1e-8a68-5a3b1f1c7d03".into(),

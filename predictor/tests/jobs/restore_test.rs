@@ -49,6 +49,17 @@ fn the_newest_backup_is_proven_by_its_golden_predictions() {
 }
 
 #[test]
+fn a_backup_on_the_volume_itself_is_proven_where_the_volume_is_mounted() {
+    let bench = Bench::new();
+    let told = bench.backup(&json!({})).good();
+    let known = json!({text(&told["backup"]["name"]): told["backup"]["sha256"]});
+    let place = json!({"destinations": [{"name": "volume", "path": "backups"}]});
+    test(&bench, &known, &place).bad("InvalidJob", 4);
+    let told = test(&bench, &known, &with(place, &json!({"root": bench.root}))).good();
+    assert_eq!(told["destinations"][0]["verified"], "proven");
+}
+
+#[test]
 fn a_corrupted_newest_backup_fails_the_test_and_loses_its_level() {
     let bench = Bench::new();
     let (backup, known) = stored(&bench, &json!({}));

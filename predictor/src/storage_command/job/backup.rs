@@ -289,9 +289,13 @@ impl Run<'_> {
             return Vec::new();
         };
         Identity::read_file(path).unwrap_or_else(|error| {
-            message.warn(format!(
-                "the archive is only looked at from outside: {error}"
-            ));
+            // What isn't encrypted can be read all the same.
+            let but = if self.job.recipients.is_empty() {
+                "the identity can't be read"
+            } else {
+                "the archive is only looked at from outside"
+            };
+            message.warn(format!("{but}: {error}"));
             Vec::new()
         })
     }

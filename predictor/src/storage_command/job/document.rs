@@ -99,6 +99,9 @@ pub enum Look {
 /// A restore test.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Test {
+    /// Where the volume is mounted; only where a destination lies on it.
+    #[serde(default)]
+    pub root: Option<PathBuf>,
     pub origin: Owner,
     pub scratch: PathBuf,
     #[serde(default)]
@@ -196,7 +199,7 @@ impl Work {
                 Ok(())
             }
             Self::Test(job) => {
-                check_places(&job.destinations, false)?;
+                check_places(&job.destinations, job.root.is_some())?;
                 check_origin(&job.origin, false)
             }
             Self::Preflight(job) => {

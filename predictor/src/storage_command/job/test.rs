@@ -72,7 +72,7 @@ fn reach(job: &Test, stop: &Stop, message: &mut Message) -> Result<Vec<Site>, Fa
             ..message::Destination::default()
         };
         let reached = place
-            .reach(None, &job.origin, Missing::Refuse, stop)
+            .reach(job.root.as_deref(), &job.origin, Missing::Refuse, stop)
             .and_then(|destination| {
                 let catalog = Catalog::read(destination.as_ref())?;
                 Ok((destination, catalog))
