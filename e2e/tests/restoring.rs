@@ -1,0 +1,537 @@
+//! Restores that cannot make it worse: the whole story, deaths in the middle, failures, clones, and the page for the night.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use stockpredictor_e2e::objects::condition;
+use stockpredictor_e2e::sandbox::{READY, SOON};
+use stockpredictor_e2e::wait::eventually;
+use stockpredictor_e2e::{Key, Sandbox, Store, chart, command, with_namespace};
+
+/// A run of a backup, on a slow, busy machine.
+const RUN: Duration = Duration::from_mins(2);
+/// A whole restore there.
+const RESTORE: Duration = Duration::from_mins(5);
+
+fn backup(name: &str, spec: Value) -> String {
+    let mut object = json!({
+        "apiVersion": "stockpredictor.io/v1alpha1", "kind": "StorageBackup",
+        "metadata": {"name": name}, "spec": spec,
+    });
+    object["spec"]["predictorRef"] = json!({"name": "nvda"});
+    object.to_string()
+}
+
+/// A restore of `nvda` in place from the `StorageBackup` `from`.
+fn in_place(name: &str, from: &str, spec: Value) -> String {
+    let mut object = json!({
+        "apiVersion": "stockpredictor.io/v1alpha1", "kind": "StorageRestore",
+        "metadata": {"name": name}, "spec": spec,
+    });
+    let spec = &mut object["spec"];
+    if spec["backup"].is_null() {
+        spec["backup"] = json!("latest");
+    }
+    spec["source"] = json!({"storageBackupRef": {"name": from}});
+    if spec["target"].is_null() {
+        spec["target"] = json!({"inPlace": {"predictorRef": {"name": "nvda"}}});
+    }
+    object.to_string()
+}
+
+/// Waits for the phase in which a restore ends; its status.
+async fn ends(sandbox: &Sandbox, name: &str, phase: &str) -> Result<Value> {
+    let over = |object: &Value| {
+        ["Completed", "Planned", "Failed", "RolledBack", "Held"]
+            .iter()
+            .any(|end| object["status"]["phase"] == *end)
+    };
+    let ended = sandbox.until("sr", name, "it ends", RESTORE, over).await?;
+    let status = ended["status"].clone();
+    ensure!(status["phase"] == phase, "{phase} expected: {status:#}");
+    Ok(status)
+}
+
+/// A predictor that predicts, and its first backup.
+async fn backed_up(sandbox: &Sandbox, name: &str, spec: Value) -> Result<(Value, Value)> {
+    sandbox.create_predictor("nvda", json!({})).await?;
+    sandbox.ready("nvda").await?;
+    let first = sandbox.predict("nvda", "NVDA").await?;
+    let mut spec = spec;
+    spec["runOnCreate"] = json!(true);
+    sandbox.apply(&backup(name, spec)).await?;
+    let made = sandbox
+        .until("sb", name, "the first backup", RUN, |object| {
+            object["status"]["lastRun"]["result"] == "Succeeded"
+        })
+        .await?;
+    Ok((first, made["status"].clone()))
+}
+
+const OPERATOR_DIES: [&str; 6] = [
+    "delete",
+    "pods",
+    "--namespace",
+    chart::NAMESPACE,
+    "--all",
+    "--now",
+];
+const JOB_DIES: [&str; 5] = [
+    "delete",
+    "pods",
+    "-l",
+    "batch.kubernetes.io/job-name=back-prepare",
+    "--now",
+];
+
+/// The same forecast by the same model.
+fn same(first: &Value, now: &Value) -> Result<()> {
+    for member in ["predicted_price", "as_of", "interval"] {
+        ensure!(first[member] == now[member], "{member}: {first} {now}");
+    }
+    ensure!(
+        first["model"]["sha256"] == now["model"]["sha256"],
+        "{first} {now}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-e2e"]
+async fn what_was_destroyed_comes_back_and_predicts_the_same() {
+    with_namespace("story", |sandbox| async move {
+        let spec = json!({"verification": {"restoreTest": {"schedule": "* * * * *"}}});
+        let (first, made) = backed_up(&sandbox, "nvda", spec).await?;
+        let name = &made["backups"][0]["name"];
+
+        sandbox
+            .shell(
+                "nvda",
+                "rm -rf ml_models/* stock_data/historical/*; echo rubbish > config/rubbish.txt",
+            )
+            .await?;
+        sandbox
+            .kubectl(&[
+                "delete",
+                "pods",
+                "-l",
+                "app.kubernetes.io/instance=nvda",
+                "--now",
+            ])
+            .await?;
+        sandbox
+            .condition("nvda", "Ready", "False", "ModelMissing", SOON)
+            .await?;
+        // Two at once: the second waits, and finds the same.
+        sandbox.apply(&in_place("first", "nvda", json!({}))).await?;
+        sandbox
+            .apply(&in_place("second", "nvda", json!({})))
+            .await?;
+        sandbox
+            .until("sr", "second", "it waits for the first", SOON, |object| {
+                condition(object, "Ready")["reason"] == "WaitsForRestore"
+            })
+            .await?;
+        let status = ends(&sandbox, "first", "Completed").await?;
+        ensure!(status["backup"]["name"] == *name, "{status:#}");
+        ensure!(
+            status["restored"]["files"].as_i64() > Some(10),
+            "{status:#}"
+        );
+        ensure!(
+            status["restored"]["model"]
+                .as_str()
+                .is_some_and(|model| model.starts_with("nvda_lstm_model/")),
+            "{status:#}"
+        );
+        for member in ["duration", "downtime"] {
+            ensure!(status[member].is_string(), "no {member}: {status:#}");
+        }
+        ends(&sandbox, "second", "Completed").await?;
+        sandbox.ready("nvda").await?;
+        same(&first, &sandbox.predict("nvda", "NVDA").await?)?;
+        let left = sandbox
+            .shell("nvda", "ls config; ls -d .restore-* 2>/dev/null || true")
+            .await?;
+        ensure!(
+            !left.contains("rubbish") && !left.contains(".restore-"),
+            "{left}"
+        );
+        for reason in [
+            "Preflight",
+            "Holding",
+            "Preparing",
+            "Switching",
+            "Starting",
+            "Committing",
+            "Completed",
+        ] {
+            sandbox.event("first", reason).await?;
+        }
+        let table = sandbox.kubectl(&["get", "sr"]).await?;
+        for column in [
+            "READY",
+            "PHASE",
+            "TARGET",
+            "BACKUP",
+            "TOOK",
+            "AGE",
+            "Completed",
+        ] {
+            ensure!(table.contains(column), "no {column} in {table}");
+        }
+        ensure!(!table.contains("<none>"), "{table}");
+        sandbox
+            .settles(("sb", "nvda"), "Verified", "True", "Proven", RUN)
+            .await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-e2e"]
+async fn the_operator_and_a_jobs_pod_may_die_in_the_middle_of_a_restore() {
+    with_namespace("deaths", |sandbox| async move {
+        let (first, _) = backed_up(&sandbox, "nvda", json!({})).await?;
+        sandbox.shell("nvda", "rm -rf ml_models/*").await?;
+        sandbox.apply(&in_place("back", "nvda", json!({}))).await?;
+        let killed = RefCell::new(Vec::new());
+        eventually(RESTORE, "the restore ends", || async {
+            let phase = sandbox.object("sr", "back").await?["status"]["phase"].clone();
+            let phase = phase.as_str().unwrap_or_default().to_owned();
+            let fresh = !killed.borrow().contains(&phase);
+            let died = match phase.as_str() {
+                "Holding" | "Switching" | "Starting" if fresh => {
+                    command::run("kubectl", &OPERATOR_DIES).await?;
+                    true
+                }
+                "Preparing" if fresh => sandbox.kubectl(&JOB_DIES).await?.contains("deleted"),
+                _ => false,
+            };
+            if died {
+                killed.borrow_mut().push(phase.clone());
+            }
+            Ok((phase == "Completed").then_some(()))
+        })
+        .await?;
+        let killed = killed.into_inner();
+        ensure!(
+            killed.len() >= 3,
+            "it was too quick to be killed: {killed:?}"
+        );
+        println!("killed in {killed:?}");
+        let jobs = sandbox.objects("jobs").await?;
+        let mut steps: Vec<_> = jobs
+            .iter()
+            .filter_map(|job| job["metadata"]["name"].as_str()?.strip_prefix("back-"))
+            .collect();
+        steps.sort_unstable();
+        ensure!(
+            steps == ["commit", "preflight", "prepare", "switch"],
+            "{steps:?}"
+        );
+        sandbox.ready("nvda").await?;
+        same(&first, &sandbox.predict("nvda", "NVDA").await?)
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-e2e"]
+async fn a_restore_that_does_not_become_ready_rolls_back_or_waits_for_a_person() {
+    with_namespace("rollback", |sandbox| async move {
+        let (first, _) = backed_up(&sandbox, "nvda", json!({})).await?;
+        sandbox
+            .shell("nvda", "echo new > stock_data/marker")
+            .await?;
+        let hurry = |changes: Value| {
+            let mut spec = json!({"timeLimits": {"start": "1s"}});
+            if let (Some(spec), Some(changes)) = (spec.as_object_mut(), changes.as_object()) {
+                spec.extend(changes.clone());
+            }
+            spec
+        };
+        sandbox
+            .apply(&in_place("back", "nvda", hurry(json!({}))))
+            .await?;
+        let status = ends(&sandbox, "back", "RolledBack").await?;
+        ensure!(status["failure"]["reason"] == "NotReady", "{status:#}");
+        ensure!(sandbox.shell("nvda", "cat stock_data/marker").await? == "new\n");
+        sandbox.ready("nvda").await?;
+        same(&first, &sandbox.predict("nvda", "NVDA").await?)?;
+
+        for (name, decision, end) in [
+            ("held", "RollBack", "RolledBack"),
+            ("kept", "Commit", "Completed"),
+        ] {
+            sandbox
+                .apply(&in_place(name, "nvda", hurry(json!({"onFailure": "Hold"}))))
+                .await?;
+            ends(&sandbox, name, "Held").await?;
+            eventually(SOON, "the predictor is stopped", || async {
+                Ok(sandbox.pods("nvda").await?.is_empty().then_some(()))
+            })
+            .await?;
+            sandbox
+                .kubectl(&[
+                    "annotate",
+                    "sr",
+                    name,
+                    &format!("stockpredictor.io/decision={decision}"),
+                ])
+                .await?;
+            sandbox
+                .until("sr", name, end, RESTORE, |object| {
+                    object["status"]["phase"] == end
+                })
+                .await?;
+        }
+        let marker = sandbox
+            .shell("nvda", "cat stock_data/marker || echo gone")
+            .await?;
+        ensure!(marker.contains("gone"), "{marker}");
+        sandbox.ready("nvda").await
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-e2e"]
+async fn what_cannot_be_restored_is_refused_before_anything_stops() {
+    with_namespace("refused", |sandbox| async move {
+        let (key, other) = (
+            Key::create(&sandbox, "right").await?,
+            Key::create(&sandbox, "wrong").await?,
+        );
+        let (_, made) = backed_up(&sandbox, "plain", json!({})).await?;
+        let good = made["backups"][0]["name"]
+            .as_str()
+            .context("name")?
+            .to_owned();
+        let spec = json!({"runOnCreate": true, "encryption": {"recipients": [key.recipient]}});
+        sandbox.apply(&backup("sealed", spec)).await?;
+        sandbox
+            .until("sb", "sealed", "a backup", RUN, |object| {
+                object["status"]["lastRun"]["result"] == "Succeeded"
+            })
+            .await?;
+        let before = sandbox.pod_uids("nvda").await?;
+        let fails = async |name: &str, from: &str, spec: Value, reason: &str| {
+            sandbox.apply(&in_place(name, from, spec)).await?;
+            let status = ends(&sandbox, name, "Failed").await?;
+            ensure!(
+                status["failure"]["reason"] == reason,
+                "{name}: {reason} expected: {:#}",
+                status["failure"]
+            );
+            println!("{name}: {}", status["failure"]["message"]);
+            anyhow::Ok(())
+        };
+        fails("no-key", "sealed", json!({}), "KeyMissing").await?;
+        fails(
+            "wrong-key",
+            "sealed",
+            json!({"identitySecret": other.secret()}),
+            "KeyWrong",
+        )
+        .await?;
+        let claim = json!({"target": {"newClaim": {"name": "tiny", "size": "1Mi"}}});
+        fails("no-room", "plain", claim, "NoSpace").await?;
+        let gone = json!({"backup": "stock_prediction_backup_20200101_000000.tar.gz"});
+        fails("no-backup", "plain", gone, "NoBackup").await?;
+
+        // Somebody who can write to the folder puts an archive there that looks newer.
+        let forged = "stock_prediction_backup_20991231_235959.tar.gz";
+        sandbox
+            .shell(
+                "nvda",
+                &format!(
+                    "cd backups; for end in tar.gz meta.json; do cp {}.$end {}.$end; done",
+                    stem(&good),
+                    stem(forged)
+                ),
+            )
+            .await?;
+        sandbox
+            .apply(&in_place("plan", "plain", json!({"dryRun": true})))
+            .await?;
+        let status = ends(&sandbox, "plan", "Planned").await?;
+        ensure!(
+            status["backup"]["name"] == good,
+            "the forged one was chosen: {status:#}"
+        );
+
+        // And the newest genuine one rots.
+        sandbox
+            .shell(
+                "nvda",
+                &format!("cd backups; printf rot | dd of={good} bs=1 seek=1000 conv=notrunc"),
+            )
+            .await?;
+        fails("rotten", "plain", json!({"backup": good}), "HashMismatch").await?;
+        ensure!(
+            before == sandbox.pod_uids("nvda").await?,
+            "the predictor was stopped"
+        );
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-e2e"]
+async fn a_clone_in_another_namespace_is_filled_before_its_first_pod_and_fails_closed() {
+    with_namespace("origin", |sandbox| async move {
+        let store = Store::start(&sandbox, &["backups"]).await?;
+        let place = store.place("s3://backups/clones");
+        let mut offsite = place.clone();
+        offsite["name"] = json!("offsite");
+        let (first, made) = backed_up(&sandbox, "nvda", json!({"destinations": [offsite]})).await?;
+        let name = made["backups"][0]["name"].as_str().context("name")?.to_owned();
+        let sha256 = made["attested"][&name].clone();
+
+        // A new claim in the same namespace, which a predictor of its name takes up.
+        let spec = json!({"target": {"newClaim": {"name": "second", "size": "1Gi"}}});
+        sandbox.apply(&in_place("second", "nvda", spec)).await?;
+        ends(&sandbox, "second", "Completed").await?;
+        sandbox.create_predictor("second", json!({"samples": false})).await?;
+        sandbox.ready("second").await?;
+        same(&first, &sandbox.predict("second", "NVDA").await?)?;
+
+        let origin = sandbox.namespace.clone();
+        with_namespace("clone", |sandbox| async move {
+            store.secrets(&sandbox).await?;
+            let bootstrap = |secret: &str| {
+                let mut place = place.clone();
+                place["objectStore"]["credentialsSecret"]["name"] = json!(secret);
+                json!({"samples": false, "storage": {"bootstrapFrom": {
+                    "source": {"destination": place, "origin": {"namespace": origin, "predictor": "nvda"}},
+                    "backup": name, "sha256": sha256,
+                }}})
+            };
+            sandbox.create_predictor("clone", bootstrap("nobodys")).await?;
+            let said = sandbox
+                .condition("clone", "VolumeReady", "False", "BootstrapFailed", READY)
+                .await?;
+            println!("fails closed: {said}");
+            ensure!(sandbox.pods("clone").await?.is_empty(), "a pod started on an empty volume");
+            sandbox
+                .patch_predictor("clone", bootstrap(stockpredictor_e2e::store::CREDENTIALS))
+                .await?;
+            sandbox.ready("clone").await?;
+            same(&first, &sandbox.predict("clone", "NVDA").await?)
+        })
+        .await;
+        Ok(())
+    })
+    .await;
+}
+
+fn stem(archive: &str) -> &str {
+    archive.trim_end_matches(".tar.gz")
+}
+
+/// The shell blocks of a page.
+fn blocks(page: &str) -> Vec<&str> {
+    let parts = page.split("```sh\n").skip(1);
+    parts.filter_map(|part| part.split("```").next()).collect()
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-e2e"]
+async fn the_commands_of_the_page_lead_through_a_restore() {
+    with_namespace("page", |sandbox| async move {
+        sandbox
+            .apply(include_str!("../../examples/stockpredictor.yaml"))
+            .await?;
+        sandbox
+            .apply(include_str!(
+                "../../examples/backups/daily-weekly-monthly.yaml"
+            ))
+            .await?;
+        sandbox.ready("nvda").await?;
+        sandbox
+            .patch(
+                "sb",
+                "nvda-weekly",
+                &json!({"spec": {"trigger": "before the trouble"}}),
+            )
+            .await?;
+        sandbox
+            .settles(
+                ("sb", "nvda-weekly"),
+                "LastBackupSucceeded",
+                "True",
+                "Completed",
+                RUN,
+            )
+            .await?;
+
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join("config");
+        std::fs::write(
+            &config,
+            command::run("kubectl", &["config", "view", "--raw"]).await?,
+        )?;
+        let config = config.to_str().context("a path")?;
+        let shell = async |script: &str| {
+            let script = format!("export KUBECONFIG={config}\nset -eu\n{script}");
+            let said = command::run("bash", &["-c", &script]).await?;
+            println!("{said}");
+            anyhow::Ok(said)
+        };
+        shell(&format!(
+            "kubectl config set-context --current --namespace={}",
+            sandbox.namespace
+        ))
+        .await?;
+        let page = blocks(include_str!("../../docs/restores.md"));
+        let [
+            wrong,
+            which,
+            prove,
+            plan,
+            restore,
+            good,
+            trouble,
+            decide,
+            ..,
+        ] = page[..]
+        else {
+            anyhow::bail!("the page has {} blocks", page.len());
+        };
+        shell(wrong).await?;
+        let said = shell(which).await?;
+        ensure!(said.contains("Readable"), "{said}");
+        shell(prove).await?;
+        let said = shell(plan).await?;
+        ensure!(
+            said.contains("stock_prediction_backup_") && said.contains("files"),
+            "{said}"
+        );
+        shell(restore).await?;
+        shell(trouble).await?;
+        let said = shell(good).await?;
+        ensure!(said.contains("nvda_lstm_model/"), "{said}");
+        // Those who decide need one that waits for it.
+        let held = json!({"onFailure": "Hold", "timeLimits": {"start": "1s"}});
+        sandbox
+            .kubectl(&["wait", "--for=delete", "sr/nvda-restore", "--timeout=60s"])
+            .await?;
+        sandbox
+            .apply(&in_place("nvda-restore", "nvda-weekly", held))
+            .await?;
+        ends(&sandbox, "nvda-restore", "Held").await?;
+        shell(decide.lines().next().context("a command")?).await?;
+        sandbox
+            .until("sr", "nvda-restore", "Completed", RESTORE, |object| {
+                object["status"]["phase"] == "Completed"
+            })
+            .await
+            .map(drop)
+    })
+    .await;
+}
