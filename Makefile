@@ -21,7 +21,7 @@ demo: ## From nothing to real predictions: cluster, chart, example, three predic
 
 .PHONY: test
 test: export BUILD_TARGETS := --all-targets
-test: lint test-unit test-recipes test-faults test-apiserver test-s3 test-model test-e2e ## All tests, the cluster's too
+test: lint test-unit test-recipes test-year test-faults test-apiserver test-s3 test-model test-e2e ## All tests, the cluster's too
 	@echo 'all tests passed'
 
 ##@ Run
@@ -113,6 +113,11 @@ test-apiserver: build ## Tests against a real kube-apiserver
 test-recipes: build ## The recipes of docs/archive-format.md and the guide's make targets, on real archives
 	@scripts/recipe_check.sh target/release/predictor
 	@scripts/guide_check.sh
+
+.PHONY: test-year
+test-year: build ## A year of the example's schedules, with the operator's planner and the predictor's binary
+	@scripts/packages.sh faketime=faketime
+	@cargo test --locked --release --workspace --test year -- --ignored
 
 .PHONY: test-faults
 test-faults: build ## Kills and errors at every system call that changes a volume
