@@ -1,6 +1,7 @@
 //! Restores as a person at a shell sees them: what is chosen, what is asked, and what is on the volume afterwards.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -232,4 +233,43 @@ fn a_restore_that_waits_is_told_and_only_its_id_ends_it() {
     let steps = begin(&root, false);
     let text = refusal("restore", &root, &["--commit", &steps.id.to_string()]);
     assert!(text.contains("must be switched first"), "{text}");
+}
+
+#[test]
+fn an_undo_brings_the_old_state_back_with_what_was_logged_since() {
+    let (_folder, root) = volume();
+    let outcomes = root.join("stock_data/predictions/analysis/NVDA.jsonl");
+    fs::create_dir_all(outcomes.parent().unwrap()).unwrap();
+    fs::write(&outcomes, "{\"of\":1}\n").unwrap();
+    fs::write(root.join("logs/api.log"), "first\n").unwrap();
+    let steps = begin(&root, true);
+    let append = |path: &Path, text: &str| {
+        let mut file = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    append(&outcomes, "{\"of\":2}\n");
+    append(&root.join("logs/api.log"), "second\n");
+    append(&root.join("logs/worker.log"), "mine\n");
+    fs::write(root.join("config/ml_config.json"), "not kept").unwrap();
+    let id = steps.id.to_string();
+    assert_eq!(
+        run("restore", &root, &["--undo", &id]).status.code(),
+        Some(0)
+    );
+    let mut expected = steps.old;
+    for (path, text) in [
+        (
+            "stock_data/predictions/analysis/NVDA.jsonl",
+            "{\"of\":1}\n{\"of\":2}\n",
+        ),
+        ("logs/api.log", "first\nsecond\n"),
+        ("logs/worker.log", "mine\n"),
+    ] {
+        expected.insert(path.into(), text.into());
+    }
+    assert_eq!(content(&root), expected);
 }
