@@ -185,11 +185,10 @@ mod tests {
         }
         let opened = open_root(root).unwrap();
         write(opened.as_fd(), File::create(root.join(BASELINE)).unwrap()).unwrap();
-        let append = |name: &str| {
+        for name in ["grown.log", "half.log", "large.log", "line.log"] {
             let mut file = File::options().append(true).open(log(name)).unwrap();
             file.write_all(b"new\n").unwrap();
-        };
-        ["grown.log", "half.log", "large.log", "line.log"].map(append);
+        }
         fs::rename(log("rotated.log"), log("rotated.1.log")).unwrap();
         fs::write(log("rotated.log"), "fresh\n").unwrap();
         fs::write(log("cut.log"), "n\n").unwrap();

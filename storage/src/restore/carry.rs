@@ -8,12 +8,13 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, Mode};
 
 use super::baseline::{Baseline, Since, below};
 use super::gate::Gate;
 use super::journal::Journal;
-use super::merge::{self, MAX_TRIES, aside_name, begins_alike, link, same_path};
+use super::merge::{self, MAX_TRIES, aside_name, begins_alike, link};
+use super::owner;
 use super::plan::{ANALYSIS, MERGED};
 use super::switch::{NEW, OLD};
 use super::tree::{self, Node, Walk};
@@ -113,15 +114,58 @@ pub(super) fn apply(layout: &Layout, journal: &Journal, gate: &dyn Gate) -> io::
             continue;
         };
         gate.pass("keep what was written since the switch")?;
-        let parent = path.parent();
-        let parent = parent.iter().flat_map(RelativePath::components);
-        let target = same_path(kept, old, parent)?;
-        let name = tree::os(path.name());
-        rustix::fs::renameat(directory, name, &target, name)?;
+        move_into(kept, old, directory, &path)?;
     }
     // No old name is put back before: then what is left here would have nowhere to go.
     gate.pass("make the kept lines durable")?;
     Ok(rustix::fs::syncfs(&places.root)?)
+}
+
+/// Moves a kept file to its place, or the first directory on the way that the old state lacks: whole, so that a kill leaves
+/// none without its rights.
+fn move_into(
+    kept: BorrowedFd<'_>,
+    old: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
+    path: &RelativePath,
+) -> io::Result<()> {
+    let mut from = kept.try_clone_to_owned()?;
+    let mut to = old.try_clone_to_owned()?;
+    let parent = path.parent();
+    for name in parent.iter().flat_map(RelativePath::components) {
+        if tree::look(to.as_fd(), name)?.is_none() {
+            return tree::rename(from.as_fd(), name, to.as_fd(), name);
+        }
+        to = tree::open_child(to.as_fd(), name)?;
+        from = match tree::open_child(from.as_fd(), name) {
+            // It was moved with another file in it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+    }
+    let name = tree::os(path.name());
+    Ok(rustix::fs::renameat(directory, name, &to, name)?)
+}
+
+/// Opens a path below `target`, making it as it is below `model`. What a kill left half made gets its rights.
+fn same_path<'a>(
+    model: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+    path: impl Iterator<Item = &'a [u8]>,
+) -> io::Result<OwnedFd> {
+    let mut model = model.try_clone_to_owned()?;
+    let mut target = target.try_clone_to_owned()?;
+    for name in path {
+        model = tree::open_child(model.as_fd(), name)?;
+        let node = tree::look_at(model.as_fd())?;
+        let made = tree::make_directory(target.as_fd(), name, node.mode)?;
+        owner::give(target.as_fd(), name, node.uid, node.gid)?;
+        if tree::look_at(made.as_fd())?.mode != node.mode {
+            rustix::fs::fchmod(&made, Mode::from_raw_mode(node.mode))?;
+        }
+        target = made;
+    }
+    Ok(target)
 }
 
 fn components(path: &str) -> impl Iterator<Item = &[u8]> {
@@ -250,7 +294,7 @@ impl Carrier<'_> {
             return link(directory, grown.name, target, &name, grown.node);
         }
         if is_outcome && is_unused && there.is_none_or(|there| there.is_file()) {
-            match self.union(old.filter(|_| there.is_some()), target, &name, grown) {
+            match grown.union(old.filter(|_| there.is_some()), target, &name) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 // A name of its own takes no room.
@@ -268,22 +312,23 @@ impl Carrier<'_> {
         }
         Err(rustix::io::Errno::EXIST.into())
     }
+}
 
-    /// Makes a file of the old lines and the new ones.
+impl Grown<'_> {
+    /// Makes a file of the old lines and the new ones; `false` when they aren't lines.
     fn union(
         &self,
         old: Option<BorrowedFd<'_>>,
         target: BorrowedFd<'_>,
         name: &[u8],
-        grown: &Grown<'_>,
     ) -> io::Result<bool> {
-        let new = tree::open_file(grown.directory, grown.name)?;
+        let new = tree::open_file(self.directory, self.name)?;
         match old {
             Some(old) => {
                 let old = tree::open_file(old, name)?;
-                merge::write_union((old, new), grown.start, target, name, grown.node)
+                merge::write_union((old, new), self.start, target, name, self.node)
             }
-            None => merge::write_union((io::empty(), new), grown.start, target, name, grown.node),
+            None => merge::write_union((io::empty(), new), self.start, target, name, self.node),
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn merge(
             continue;
         };
         gate.pass("make a merged directory")?;
-        let target = same_path(root, new, merged.split('/').map(str::as_bytes))?;
+        let target = same_path(root, new, merged)?;
         let merger = Merger {
             base: merged,
             short,
@@ -50,17 +50,13 @@ pub(super) fn merge(
     Ok(())
 }
 
-/// Opens a path below `target`, making what is missing as it is below `model`.
-pub(super) fn same_path<'a>(
-    model: BorrowedFd<'_>,
-    target: BorrowedFd<'_>,
-    path: impl Iterator<Item = &'a [u8]>,
-) -> io::Result<OwnedFd> {
-    let mut model = model.try_clone_to_owned()?;
-    let mut target = target.try_clone_to_owned()?;
-    for name in path {
-        model = tree::open_child(model.as_fd(), name)?;
-        let node = tree::look_at(model.as_fd())?;
+/// Opens `path` below `new`, making what is missing as it is below `root`.
+fn same_path(root: BorrowedFd<'_>, new: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    let mut live = root.try_clone_to_owned()?;
+    let mut target = new.try_clone_to_owned()?;
+    for name in path.split('/').map(str::as_bytes) {
+        live = tree::open_child(live.as_fd(), name)?;
+        let node = tree::look_at(live.as_fd())?;
         target = make_like(target.as_fd(), name, &node)?;
     }
     Ok(target)
