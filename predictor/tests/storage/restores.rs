@@ -13,7 +13,7 @@ use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::restore::{self, NoCheck, Request, Volume};
 use uuid::Uuid;
 
-use crate::common::{MODEL, content, refusal, report, run, volume};
+use crate::common::{MODEL, content, predictor, refusal, report, run, volume};
 
 fn backup(root: &Path) -> Value {
     report("backup", root, &[], 0)
@@ -125,6 +125,35 @@ fn one_file_or_everything_comes_back_into_a_folder() {
         .status
         .code();
     assert_eq!(code, Some(2), "--path needs --to");
+}
+
+#[test]
+fn a_folder_that_has_something_is_refused_and_a_fixed_one_is_filled() {
+    let (folder, root) = volume();
+    let made = backup(&root);
+    let full = folder.path().join("full");
+    fs::create_dir(&full).unwrap();
+    fs::write(full.join("mine"), "mine").unwrap();
+    let to = full.display().to_string();
+    for more in [&[][..], &["--dry-run"], &["--path", "config"]] {
+        let arguments = [&[name(&made), "--to", &to], more].concat();
+        let text = refusal("restore", &root, &arguments);
+        assert!(text.contains("not an empty directory"), "{text}");
+        assert_eq!(content(&full).len(), 1, "{more:?}");
+    }
+    // Where someone stands the directory itself can't be replaced.
+    let here = folder.path().join("here");
+    fs::create_dir(&here).unwrap();
+    let left = format!(".unpack-{}.folder.partial", Uuid::new_v4());
+    fs::create_dir_all(here.join(&left).join("config")).unwrap();
+    let done = predictor("restore", &root)
+        .args([name(&made), "--to", "."])
+        .current_dir(&here)
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert_eq!(content(&here), content(&root));
+    assert!(!here.join(&left).exists(), "a killed run left it");
 }
 
 #[test]
