@@ -17,6 +17,7 @@ mod merge;
 mod owner;
 mod plan;
 mod preflight;
+mod removal;
 mod settle;
 mod steps;
 mod switch;

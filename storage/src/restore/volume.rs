@@ -21,6 +21,7 @@ use super::merge;
 use super::owner;
 use super::plan::is_chosen;
 use super::preflight;
+use super::removal;
 use super::switch::{self, NEW, OLD, Places};
 use super::tree;
 use crate::archive::category::{Category, RESTORE_PREFIX};
@@ -284,7 +285,7 @@ impl<'a> Volume<'a> {
     /// A folder that can't be removed stays as rubbish: nothing needs it, so it must not keep anyone from the volume.
     fn clean(&self, journal: &Journal) -> Result<Option<Leftover>, RestoreError> {
         let root = self.root()?;
-        let removed = tree::remove(root.as_fd(), journal.scratch().as_bytes(), self.gate)
+        let removed = removal::remove(root.as_fd(), journal.scratch().as_bytes(), self.gate)
             .and_then(|()| Ok(rustix::fs::fsync(&root)?));
         let leftover = removed.err().map(|source| {
             // Under a name of its own it is in nobody's way, not even when the same restore is tried again.
