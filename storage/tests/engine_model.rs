@@ -233,12 +233,12 @@ impl Life {
             "full"
         });
         let include = request.include;
-        let made = Made {
+        let own = Made {
             include,
             base,
             look,
         };
-        assert!(self.made.insert(report.name, made).is_none());
+        assert!(self.made.insert(report.name, own).is_none());
     }
 
     fn is_there(&self, name: ArchiveName) -> bool {
