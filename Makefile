@@ -120,9 +120,9 @@ test-year: build ## A year of the example's schedules, with the operator's plann
 	@cargo test --locked --release --workspace --test year -- --ignored
 
 .PHONY: test-faults
-test-faults: build ## Kills and errors at every system call that changes a volume
+test-faults: build ## Kills and errors at every system call that changes a volume, and file systems that are too small (as root)
 	@scripts/packages.sh strace=strace
-	@python3 scripts/storage_faults.py target/release/predictor
+	@python3 scripts/storage_faults.py target/release/predictor --sizes 8
 
 .PHONY: test-s3
 test-s3: build ## Object stores against a real S3 server
@@ -148,9 +148,9 @@ bench: build ## The storage engine against tar, pigz and restic, side by side (m
 	@python3 scripts/bench.py target/release/predictor target/bench --runs $(or $(RUNS),5) --million --four
 
 .PHONY: test-long
-test-long: build fuzz ## What takes longer: fuzzers, the model trained anew, 10,000 lives of retention, kills at random, tmpfs of 50 sizes
+test-long: build fuzz ## What takes longer: fuzzers, the model trained anew, 10,000 lives of retention, 2,000 of a volume, kills at random, tmpfs of 50 sizes
 	@scripts/packages.sh strace=strace
-	@cargo test --locked --release --workspace --test retention_model -- --ignored
+	@cargo test --locked --release --workspace --test retention_model --test engine_model -- --ignored
 	@python3 scripts/retrain_check.py target/release/predictor
 	@python3 scripts/storage_faults.py target/release/predictor --random 500
 	@python3 scripts/storage_faults.py target/release/predictor --command cleanup --kinds kill --sizes 50

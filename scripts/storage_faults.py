@@ -29,6 +29,13 @@ MUTATING = ("write pwrite64 writev fsync fdatasync syncfs rename renameat rename
 FAILING = {"write", "pwrite64", "writev", "fsync", "fdatasync", "syncfs", "rename", "renameat", "renameat2", "link", "linkat", "mkdir", "mkdirat", "openat", "openat2"}
 OURS = {".stockpredictor", "backups", "lost+found", "monitoring"}
 DAY = 86400
+# The key pair that age's own tests use.
+KEY = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
+RECIPIENT = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
+RESTORE = "5f1d7a56-0f7e-4c1e-8a68-5a3b1f1c7d03"
+COMMANDS = ("setup", "backup", "incremental", "two", "restore", "chain", "sealed", "undo", "commit", "unpack", "cleanup", "put")
+# Old or new, as one.
+ATOMIC = ("restore", "chain", "sealed", "undo", "commit")
 
 
 class Fault(Exception):
@@ -84,7 +91,7 @@ class Volume:
         with open(f"{self.base}/ml_models/large.bin", "wb") as file:
             file.write(random.Random(1).randbytes(3 << 20))
         self.run("backup", "--root", self.base)
-        self.archive = sorted(name for name in os.listdir(f"{self.base}/backups") if name.endswith(".tar.gz"))[-1]
+        self.archive = self.newest(self.base)
         shutil.copytree(self.base, self.changed, symlinks=True)
         self.change(self.changed)
         self.later = os.path.join(work, "later")
@@ -92,8 +99,10 @@ class Volume:
         self.put(self.later, "config/later.json", b"{}")
         os.remove(f"{self.later}/logs/old.log")
         self.run("backup", "--root", self.later, "--mode", "incremental")
-        self.increment = sorted(name for name in os.listdir(f"{self.later}/backups") if name.endswith(".tar.gz"))[-1]
+        self.increment = self.newest(self.later)
         self.change(self.later)
+        self.seal()
+        self.switch()
         with tarfile.open(os.path.join(work, "model.tar"), "w") as archive:
             version = f"{self.base}/ml_models/nvda_lstm_model"
             name = next(name for name in sorted(os.listdir(version)) if os.path.isdir(os.path.join(version, name)))
@@ -105,6 +114,48 @@ class Volume:
                     entry = tarfile.TarInfo(file)
                     entry.size = len(content)
                     archive.addfile(entry, io.BytesIO(content))
+
+    def copy(self, source, target):
+        """With hard links, which a switched restore has."""
+        subprocess.run(["cp", "-a", source, target], check=True, capture_output=True)
+
+    def newest(self, root, ending=".tar.gz"):
+        return sorted(name for name in os.listdir(f"{root}/backups") if name.endswith(ending))[-1]
+
+    def seal(self):
+        """A volume whose backup is encrypted."""
+        self.key = os.path.join(self.work, "key.txt")
+        with open(self.key, "w", encoding="ascii") as file:
+            file.write(KEY + "\n")
+        self.sealed = os.path.join(self.work, "sealed")
+        self.copy(self.base, self.sealed)
+        self.run("backup", "--root", self.sealed, "--encrypt-to", RECIPIENT)
+        self.cipher = self.newest(self.sealed, ".age")
+        self.change(self.sealed)
+
+    def switch(self):
+        """A volume on a restored state that waits for a decision, and on which the service has gone on."""
+        self.switched = os.path.join(self.work, "switched")
+        self.copy(self.changed, self.switched)
+        outcomes = "stock_data/predictions/analysis"
+        self.put(self.switched, f"{outcomes}/NVDA.jsonl", b'{"of":1}\n{"of":2}\n')
+        with open(f"{self.switched}/backups/{self.archive}", "rb") as file:
+            sha256 = hashlib.sha256(file.read()).hexdigest()
+        for job in ("prepare", "switch"):
+            document = {"version": 1, "job": job, "restore": RESTORE, "root": self.switched, "source": {"name": "volume", "path": "backups"},
+                        "origin": {"namespace": "trading", "predictor": "nvda"}, "backup": self.archive, "sha256": sha256}
+            self.run("job", "--job", json.dumps(document))
+        self.append(self.switched, f"{outcomes}/NVDA.jsonl", b'{"of":3}\n')
+        self.append(self.switched, f"{outcomes}/TSLA.jsonl", b'{"of":4}\n')
+        self.append(self.switched, "logs/application.log", b"since the switch\n")
+        self.append(self.switched, "logs/new/worker.log", b"since the switch\n")
+
+    @staticmethod
+    def append(root, path, content):
+        path = os.path.join(root, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "ab") as file:
+            file.write(content)
 
     def change(self, root):
         """What a restore has to take back."""
@@ -130,11 +181,12 @@ class Volume:
             raise Fault(f"{arguments}: exit {done.returncode}: {done.stderr[-600:]}")
         return done
 
-    def readable(self, root):
+    def readable(self, root, folder=None):
         """Every archive under a final name is whole."""
-        for name in os.listdir(os.path.join(root, "backups")):
-            if name.startswith("stock_prediction_backup_") and name.endswith(".tar.gz"):
-                done = self.run("verify", name, "--root", root, "--level", "readable", check=False)
+        folder = folder or os.path.join(root, "backups")
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            if name.startswith("stock_prediction_backup_") and name.endswith((".tar.gz", ".age")):
+                done = self.run("verify", name, "--root", root, "--from", folder, "--level", "readable", "--identity", self.key, check=False)
                 if done.returncode not in (0, 3):
                     raise Fault(f"{name} is broken: {done.stdout[-300:]} {done.stderr[-300:]}")
 
@@ -144,7 +196,8 @@ class Command:
 
     def __init__(self, volume, name):
         self.volume, self.name = volume, name
-        self.fixture = {"setup": None, "restore": volume.changed, "chain": volume.later}.get(name, volume.base)
+        self.fixture = {"setup": None, "restore": volume.changed, "chain": volume.later, "sealed": volume.sealed, "undo": volume.switched,
+                        "commit": volume.switched}.get(name, volume.base)
         self.source = os.path.join(volume.work, "model.tar") if name == "put" else None
         self.old = tree(self.fixture) if self.fixture else {}
         clean = os.path.join(volume.work, f"clean-{name}")
@@ -160,8 +213,12 @@ class Command:
             "setup": ["setup", "--root", root, "--samples"],
             "backup": ["backup", "--root", root, "--keep-last", "1"],
             "incremental": ["backup", "--root", root, "--mode", "incremental"],
+            "two": ["backup", "--root", root, "--destination", f"{root}/backups", "--destination", f"{root}-out/second"],
             "restore": ["restore", self.volume.archive, "--root", root, "--yes"],
             "chain": ["restore", self.volume.increment, "--root", root, "--yes"],
+            "sealed": ["restore", self.volume.cipher, "--root", root, "--yes", "--identity", self.volume.key],
+            "undo": ["restore", "--undo", RESTORE, "--root", root],
+            "commit": ["restore", "--commit", RESTORE, "--root", root],
             "unpack": ["restore", self.volume.archive, "--root", root, "--to", f"{root}-out/to"],
             "cleanup": ["cleanup", "--root", root],
             "put": ["put", f"ml_models/second/{self.volume.version}", "--root", root],
@@ -176,26 +233,27 @@ class Command:
         shutil.rmtree(root, ignore_errors=True)
         shutil.rmtree(f"{root}-out", ignore_errors=True)
         if self.fixture:
-            shutil.copytree(self.fixture, root, symlinks=True)
+            self.volume.copy(self.fixture, root)
         else:
             os.makedirs(root)
+        if self.name == "two":
+            os.makedirs(f"{root}-out")
 
     def check(self, root, exit_code):
         """The state after a fault, and that the command succeeds when it is run again."""
         volume = self.volume
-        if self.fixture:
-            volume.readable(root)
-        if self.name in ("restore", "chain"):
-            # The next command says so and finishes or undoes it.
-            volume.run("test", "--root", root)
+        self.readable(root)
+        if self.name in ATOMIC:
+            # The next command says so and finishes or undoes it; one that waits for a decision goes on waiting.
+            volume.run("test", "--root", root, check=self.name not in ("undo", "commit"))
             now = tree(root)
             if now not in (self.old, self.new):
                 raise Fault(f"a mixture: old {difference(self.old, now)}; new {difference(self.new, now)}")
             if exit_code in (0, 3) and now != self.new:
                 raise Fault(f"it said done, but: {difference(self.new, now)}")
-            if any(name.startswith(".restore-") for name in os.listdir(root)):
-                raise Fault("a .restore- folder is left")
-        elif self.name in ("backup", "incremental", "unpack"):
+            if self.name not in ("undo", "commit"):
+                self.tidy(root)
+        elif self.name in ("backup", "incremental", "two", "unpack"):
             if tree(root) != self.old:
                 raise Fault(f"it changed the data: {difference(self.old, tree(root))}")
         else:
@@ -217,12 +275,24 @@ class Command:
             raise Fault(f"run again: exit {again.returncode}: {again.stderr[-400:]}")
         if self.unpacked and (self.out(root) != self.unpacked or os.listdir(f"{root}-out") != ["to"]):
             raise Fault(f"run again it leaves {os.listdir(f'{root}-out')}: {difference(self.unpacked, self.out(root))}")
-        if self.name not in ("backup", "incremental"):
+        if self.name in ATOMIC:
+            self.tidy(root)
+        if self.name not in ("backup", "incremental", "two"):
             now = {path: value for path, value in tree(root).items() if not unfinished(path)}
             if now != self.new:
                 raise Fault(f"run again it leaves: {difference(self.new, now)}")
+        self.readable(root)
+
+    def readable(self, root):
         if self.fixture:
-            volume.readable(root)
+            self.volume.readable(root)
+        if self.name == "two":
+            self.volume.readable(root, f"{root}-out/second")
+
+    @staticmethod
+    def tidy(root):
+        if any(name.startswith(".restore-") for name in os.listdir(root)):
+            raise Fault("a .restore- folder is left")
 
     def calls(self, root):
         """(call, number) of each mutating system call, in order."""
@@ -261,36 +331,43 @@ class Command:
 
 
 def tmpfs(volume, sizes):
-    """The commands on file systems from too small for anything to large enough."""
+    """The commands on file systems from too small for anything to large enough, and again when there is room."""
     broken = []
-    for number in range(sizes):
-        kilobytes = 600 + number * 400
-        mount = os.path.join(volume.work, "tmpfs")
-        os.makedirs(mount, exist_ok=True)
-        for name in ("setup", "backup", "restore", "put"):
-            command = Command(volume, name)
+    mount = os.path.join(volume.work, "tmpfs")
+    os.makedirs(mount, exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mount], capture_output=True, check=False).returncode:
+        print("tmpfs: only root can mount one, so file systems that are too small are left out", flush=True)
+        return []
+    subprocess.run(["umount", mount], check=True)
+    for name in ("setup", "backup", "incremental", "restore", "undo", "cleanup", "put"):
+        command = Command(volume, name)
+        used = int(subprocess.run(["du", "-sk", command.fixture], capture_output=True, check=True, text=True).stdout.split()[0]) if command.fixture else 600
+        for number in range(sizes):
+            # The largest has room for an archive or a new state.
+            kilobytes = used + 4 + number * (8 << 10) // sizes
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", mount], check=True)
             try:
                 root = os.path.join(mount, "volume")
                 try:
                     command.prepare(root)
-                except (OSError, shutil.Error):
+                except (OSError, subprocess.CalledProcessError):
                     continue
                 done = volume.run(*command.arguments(root), check=False, source=command.source)
-                if command.fixture:
-                    volume.readable(root)
-                now = tree(root)
-                if name == "restore" and now not in (command.old, command.new):
-                    broken.append(f"{kilobytes} KiB, restore: a mixture: {difference(command.old, now)}")
-                if name == "backup" and now != command.old:
-                    broken.append(f"{kilobytes} KiB, backup changed the data")
                 if done.returncode not in (0, 1, 3) or (done.returncode == 1 and len(done.stderr) < 20):
-                    broken.append(f"{kilobytes} KiB, {name}: exit {done.returncode}: {done.stderr[-200:]}")
+                    raise Fault(f"exit {done.returncode}: {done.stderr[-200:]}")
+                subprocess.run(["mount", "-o", "remount,size=1g", mount], check=True)
+                command.check(root, done.returncode)
             except Fault as error:
                 broken.append(f"{kilobytes} KiB, {name}: {error}")
             finally:
                 subprocess.run(["umount", mount], check=True)
     return broken
+
+
+def memory():
+    """A folder in memory with room for all of this, if there is one: thousands of runs would wait for the disk."""
+    folder = "/dev/shm"
+    return folder if os.path.isdir(folder) and shutil.disk_usage(folder).free > 1 << 30 else None
 
 
 def main():
@@ -304,7 +381,7 @@ def main():
     options = parser.parse_args()
     generator = random.Random(options.seed)
     broken, done = [], 0
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory(dir=memory()) as work:
         volume = Volume(os.path.abspath(options.predictor), work)
         names = threading.local()
 
@@ -314,7 +391,7 @@ def main():
                 names.root = tempfile.mkdtemp(dir=work)
             return command.hit(os.path.join(names.root, "volume"), *rest)
 
-        for name in options.command or ["setup", "backup", "incremental", "restore", "chain", "unpack", "cleanup", "put"]:
+        for name in options.command or COMMANDS:
             command = Command(volume, name)
             calls = command.calls(os.path.join(work, "count"))
             jobs = []

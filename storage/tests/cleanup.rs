@@ -226,6 +226,34 @@ fn a_folder_that_a_killed_put_left_goes_and_one_in_use_stays() {
 }
 
 #[test]
+fn a_folder_that_a_killed_restore_left_goes_and_one_in_use_stays() {
+    let (_folder, layout) = volume();
+    let unpack = |place: &str, number: u32| {
+        let id = format!("00000000-0000-0000-0000-00000000000{number}");
+        format!("{place}.unpack-{id}.folder.partial")
+    };
+    let dead = [unpack("", 1), unpack("mine/", 2), unpack("ml_models/m/", 3)];
+    let used = unpack("", 4);
+    let (young, similar) = (unpack("", 5), ".unpack-mine".to_owned());
+    for name in dead.iter().chain([&used, &young, &similar]) {
+        put(&layout, &format!("{name}/config/deep/a.json"), 0);
+        std::os::unix::fs::symlink("/etc", layout.join(name).join("link")).unwrap();
+        age(&layout.join(name), if *name == young { 0 } else { 2 });
+    }
+    let lock = fs::File::open(layout.join(&used)).unwrap();
+    lock.try_lock().unwrap();
+    let all: Vec<_> = dead.iter().chain([&used, &young, &similar]).collect();
+    clean(&layout, true);
+    assert!(all.iter().all(|name| layout.join(name).exists()));
+    clean(&layout, false);
+    let left: Vec<_> = all
+        .into_iter()
+        .filter(|name| layout.join(name).exists())
+        .collect();
+    assert_eq!(left, [&used, &young, &similar]);
+}
+
+#[test]
 fn only_one_cleans_up_and_a_restore_keeps_all_away() {
     let (folder, layout) = volume();
     put(&layout, "ml_cache/a", 48);

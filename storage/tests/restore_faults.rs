@@ -3,10 +3,9 @@
 
 mod restore_support;
 
-use std::panic;
-
 use restore_support::{
-    Fake, Fate, TestVolume, Things, Trap, difference, file, killable, read, request, things,
+    Fake, Fate, TestVolume, Things, Trap, difference, file, killable, read, request, silence,
+    things,
 };
 use stockpredictor_storage::archive::category::Category;
 use stockpredictor_storage::restore::{
@@ -75,15 +74,6 @@ fn new_things() -> Things {
     let script = Thing::File(b"new script".to_vec(), 0o755, 1_700_000_000);
     all.extend(things(&[("cleanup_data.sh", script)]));
     all
-}
-
-fn silence() {
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        if !info.payload().is::<restore_support::Killed>() {
-            usual(info);
-        }
-    }));
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -5,9 +5,13 @@ mod restore_support;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use restore_support::{Fake, TestVolume, Things, difference, file, folder, read, request, things};
+use restore_support::{
+    Fake, TestVolume, Things, difference, file, folder, killable, read, request, silence, things,
+};
 use stockpredictor_storage::archive::category::Category;
 use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::progress::Silent;
@@ -197,6 +201,61 @@ fn what_a_killed_run_left_goes_with_the_next_and_what_is_in_use_stays() {
     unpack(&snapshot, &to).unwrap();
     assert_eq!(read(&to), snapshot.things);
     assert!(!dead.exists() && used.exists() && similar.exists());
+}
+
+/// A file system of its own; only root can make one.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn at(path: &Path) -> Option<Self> {
+        fs::create_dir(path).unwrap();
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(path)
+            .output();
+        let is_mounted = done.is_ok_and(|done| done.status.success());
+        is_mounted.then(|| Self(path.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_mount_point_gets_the_backup_inside_and_stays_one() {
+    silence();
+    let base = folder();
+    let to = base.path().join("mount");
+    let Some(_mount) = Mount::at(&to) else {
+        return;
+    };
+    let inode = || fs::metadata(&to).unwrap().ino();
+    let before = inode();
+    fs::create_dir(to.join("lost+found")).unwrap();
+    let mut snapshot = Fake::all(&[("config/a", file("a")), ("scalers/b", file("b"))]);
+    plan_directory(&snapshot, &to, None).unwrap();
+    // A failure leaves nothing, a kill a folder that doesn't count as content.
+    snapshot.fails_after = Some(2);
+    let error = unpack(&snapshot, &to).unwrap_err();
+    assert!(error.to_string().contains("another hash"), "{error}");
+    assert_eq!(names(&to), ["lost+found"]);
+    snapshot.fails_after = None;
+    snapshot.dies_after = Some(2);
+    assert!(killable(|| unpack(&snapshot, &to)).is_none());
+    assert_eq!(names(&to).len(), 2);
+    snapshot.dies_after = None;
+    unpack(&snapshot, &to).unwrap();
+    assert_eq!(names(&to), ["config", "lost+found", "scalers"]);
+    assert_eq!(names(base.path()), ["mount"], "nothing beside it");
+    fs::remove_dir(to.join("lost+found")).unwrap();
+    assert_eq!(read(&to), snapshot.things);
+    assert_eq!(inode(), before);
+    let error = unpack(&snapshot, &to).unwrap_err();
+    assert!(matches!(error, RestoreError::NotEmpty { .. }), "{error}");
+    assert_eq!(read(&to), snapshot.things);
 }
 
 #[test]

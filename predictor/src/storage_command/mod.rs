@@ -5,6 +5,7 @@
 
 mod accept;
 mod backup;
+mod choice;
 mod cleanup;
 mod exit;
 mod job;

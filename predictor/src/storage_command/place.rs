@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use stockpredictor_storage::destination::Destination;
 use stockpredictor_storage::destination::folder::Folder;
+use stockpredictor_storage::destination::inside;
 use stockpredictor_storage::known::{Known, KnownError};
 use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::marker::Marker;
@@ -105,17 +106,8 @@ pub fn distinct(places: &[String]) -> Vec<String> {
         let identity = if place.contains("://") {
             PathBuf::from(place.trim_end_matches('/'))
         } else {
-            // One that isn't there yet has its parent's path.
             let path = Path::new(place);
-            let missing = || {
-                let parent = path.parent().filter(|path| !path.as_os_str().is_empty());
-                let parent = parent.unwrap_or(Path::new(".")).canonicalize().ok()?;
-                Some(parent.join(path.file_name()?))
-            };
-            path.canonicalize()
-                .ok()
-                .or_else(missing)
-                .unwrap_or_else(|| path.to_owned())
+            inside::resolved(path).unwrap_or_else(|_| path.to_owned())
         };
         seen.insert(identity)
     };

@@ -14,7 +14,6 @@ use serde::Serialize;
 use stockpredictor_storage::archive::category::Category;
 use stockpredictor_storage::archive::digest::Digest;
 use stockpredictor_storage::archive::path::RelativePath;
-use stockpredictor_storage::catalog::Catalog;
 use stockpredictor_storage::chain::Chain;
 use stockpredictor_storage::decrypt::Identity;
 use stockpredictor_storage::layout::Layout;
@@ -26,6 +25,7 @@ use stockpredictor_storage::snapshot::Snapshot;
 use stockpredictor_storage::verify::Prover;
 use uuid::Uuid;
 
+use super::choice::{Asked, Choice};
 use super::exit::Usage;
 use super::output::{Output, grouped, human_bytes, visible_lines};
 use super::place::{self, StoreArgs};
@@ -170,54 +170,26 @@ fn choose(args: &Args, layout: &Layout) -> anyhow::Result<Chosen> {
         (None, None) => bail!("name a backup: `predictor storage list` shows what there is"),
     };
     let known = place::known(layout)?;
-    let (place, name, expected, mut notes) = match wanted {
-        Wanted::File(path) => {
-            let (folder, name) = place::folder_of(&path)?;
-            if !path.is_file() {
-                bail!(
-                    "{} is neither the name of a backup nor a file: `predictor storage list` shows what there is",
-                    path.display()
-                );
-            }
-            let expected = args
-                .sha256
-                .or_else(|| name.parse().ok().and_then(|name| known.sha256_of(name)));
-            (args.store.open(&folder)?, name, expected, Vec::new())
-        }
-        wanted => {
-            let from = place::from(args.from.as_ref(), layout);
-            let destination = args.store.open(&from)?;
-            let catalog = Catalog::read(destination.as_ref())?;
-            let scope = match &args.origin {
-                Some(origin) => origin.clone(),
-                None => args.store.scope(layout)?,
-            };
-            let choice = select::select(
-                &catalog.records,
-                &wanted,
-                &scope,
-                &|record| known.attest_record(record),
-                args.sha256,
-            )?;
-            let passed = choice
-                .skipped
-                .iter()
-                .map(|(name, reason)| format!("{name} was passed over: {reason}"));
-            let notes = passed.collect();
-            (
-                destination,
-                choice.record.name.to_string(),
-                choice.expected,
-                notes,
-            )
-        }
+    let asked = Asked {
+        layout,
+        store: &args.store,
+        from: args.from.as_ref(),
+        known: &known,
+        origin: args.origin.as_ref(),
+        sha256: args.sha256,
     };
+    let Choice {
+        destination,
+        name,
+        expected,
+        mut notes,
+    } = asked.choose(&wanted)?;
     if expected.is_none() {
         notes.push(format!(
             "the SHA-256 of {name} is not known to this volume: its hashes are checked, its author is not"
         ));
     }
-    let mut chain = Chain::open(place.as_ref(), &name, &identities, expected)?;
+    let mut chain = Chain::open(destination.as_ref(), &name, &identities, expected)?;
     let threads = place::threads()?;
     if threads > 0 {
         chain = chain.with_threads(threads);

@@ -8,16 +8,15 @@ use serde::Serialize;
 use stockpredictor_storage::archive::digest::Digest;
 use stockpredictor_storage::archive::meta::Level;
 use stockpredictor_storage::archive::name::ArchiveName;
-use stockpredictor_storage::catalog::{Catalog, Record};
+use stockpredictor_storage::catalog::Catalog;
 use stockpredictor_storage::decrypt::Identity;
 use stockpredictor_storage::destination::Destination;
-use stockpredictor_storage::known::Known;
-use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::progress::Progress;
 use stockpredictor_storage::restore::AllowSwitched;
-use stockpredictor_storage::select::{self, Wanted};
+use stockpredictor_storage::select::Wanted;
 use stockpredictor_storage::verify::{self, Prover, Request};
 
+use super::choice::Asked;
 use super::list::level_name;
 use super::output::{grouped, human_bytes};
 use super::place::{self, StoreArgs};
@@ -111,9 +110,16 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Some(path) => Identity::read_file(path)?,
         None => Vec::new(),
     };
-    let from = place::from(args.from.as_ref(), &layout);
     let known = place::known(&layout)?;
-    let (destination, names) = targets(args, &layout, &from, &known)?;
+    let asked = Asked {
+        layout: &layout,
+        store: &args.store,
+        from: args.from.as_ref(),
+        known: &known,
+        origin: None,
+        sha256: args.sha256,
+    };
+    let (destination, names) = targets(args, &asked)?;
     let watch = progress::watch(args.common.output);
     let mut archives = Vec::new();
     for name in names {
@@ -121,7 +127,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             args,
             destination: destination.as_ref(),
             identities: &identities,
-            known: &known,
+            asked: &asked,
             watch: &*watch,
         };
         archives.push(match job.verify(&name) {
@@ -147,14 +153,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 }
 
 /// The destination, and the names of the archives to look at.
-fn targets(
-    args: &Args,
-    layout: &Layout,
-    from: &str,
-    known: &Known,
-) -> anyhow::Result<(Box<dyn Destination>, Vec<String>)> {
+fn targets(args: &Args, asked: &Asked<'_>) -> anyhow::Result<(Box<dyn Destination>, Vec<String>)> {
     let Some(target) = &args.target else {
-        let destination = args.store.open(from)?;
+        let destination = asked.open()?;
         let catalog = Catalog::read(destination.as_ref())?;
         let there = catalog
             .records
@@ -167,23 +168,14 @@ fn targets(
         return Ok((destination, names));
     };
     match Wanted::parse(target) {
-        Wanted::File(path) => {
-            let (folder, name) = place::folder_of(&path)?;
-            Ok((args.store.open(&folder)?, vec![name]))
-        }
-        Wanted::Name(name) => Ok((args.store.open(from)?, vec![name.to_string()])),
+        // Also one that no restore would take: what is wrong with it is the question.
+        Wanted::Name(name) => Ok((asked.open()?, vec![name.to_string()])),
         wanted => {
-            let destination = args.store.open(from)?;
-            let catalog = Catalog::read(destination.as_ref())?;
-            // The one that a restore would take.
-            let attest = |record: &Record| known.attest_record(record);
-            let scope = args.store.scope(layout)?;
-            let choice = select::select(&catalog.records, &wanted, &scope, &attest, args.sha256)?;
-            for (name, reason) in &choice.skipped {
-                eprintln!("{name} was passed over: {reason}");
+            let choice = asked.choose(&wanted)?;
+            for note in choice.notes {
+                eprintln!("{note}");
             }
-            let name = choice.record.name.to_string();
-            Ok((destination, vec![name]))
+            Ok((choice.destination, vec![choice.name]))
         }
     }
 }
@@ -193,7 +185,7 @@ struct Job<'a> {
     args: &'a Args,
     destination: &'a dyn Destination,
     identities: &'a [Identity],
-    known: &'a Known,
+    asked: &'a Asked<'a>,
     watch: &'a dyn Progress,
 }
 
@@ -235,14 +227,10 @@ impl Job<'_> {
         let prover = scratch
             .as_ref()
             .map(|folder| (folder.path(), &prove::Child as &dyn Prover));
-        let known = self
-            .args
-            .sha256
-            .or_else(|| parsed.and_then(|name| self.known.sha256_of(name)));
         let request = Request {
             level,
             identities: self.identities,
-            known,
+            known: self.asked.sha256_of(name),
             prover,
             progress: self.watch,
         };

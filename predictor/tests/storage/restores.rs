@@ -1,6 +1,7 @@
 //! Restores as a person at a shell sees them: what is chosen, what is asked, and what is on the volume afterwards.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::restore::{self, NoCheck, Request, Volume};
 use uuid::Uuid;
 
-use crate::common::{MODEL, content, refusal, report, run, volume};
+use crate::common::{MODEL, content, predictor, refusal, report, run, volume};
 
 fn backup(root: &Path) -> Value {
     report("backup", root, &[], 0)
@@ -127,6 +128,35 @@ fn one_file_or_everything_comes_back_into_a_folder() {
 }
 
 #[test]
+fn a_folder_that_has_something_is_refused_and_a_fixed_one_is_filled() {
+    let (folder, root) = volume();
+    let made = backup(&root);
+    let full = folder.path().join("full");
+    fs::create_dir(&full).unwrap();
+    fs::write(full.join("mine"), "mine").unwrap();
+    let to = full.display().to_string();
+    for more in [&[][..], &["--dry-run"], &["--path", "config"]] {
+        let arguments = [&[name(&made), "--to", &to], more].concat();
+        let text = refusal("restore", &root, &arguments);
+        assert!(text.contains("not an empty directory"), "{text}");
+        assert_eq!(content(&full).len(), 1, "{more:?}");
+    }
+    // Where someone stands the directory itself can't be replaced.
+    let here = folder.path().join("here");
+    fs::create_dir(&here).unwrap();
+    let left = format!(".unpack-{}.folder.partial", Uuid::new_v4());
+    fs::create_dir_all(here.join(&left).join("config")).unwrap();
+    let done = predictor("restore", &root)
+        .args([name(&made), "--to", "."])
+        .current_dir(&here)
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert_eq!(content(&here), content(&root));
+    assert!(!here.join(&left).exists(), "a killed run left it");
+}
+
+#[test]
 fn a_time_and_the_newest_proven_choose() {
     let (_folder, root) = volume();
     let first = backup(&root);
@@ -232,4 +262,43 @@ fn a_restore_that_waits_is_told_and_only_its_id_ends_it() {
     let steps = begin(&root, false);
     let text = refusal("restore", &root, &["--commit", &steps.id.to_string()]);
     assert!(text.contains("must be switched first"), "{text}");
+}
+
+#[test]
+fn an_undo_brings_the_old_state_back_with_what_was_logged_since() {
+    let (_folder, root) = volume();
+    let outcomes = root.join("stock_data/predictions/analysis/NVDA.jsonl");
+    fs::create_dir_all(outcomes.parent().unwrap()).unwrap();
+    fs::write(&outcomes, "{\"of\":1}\n").unwrap();
+    fs::write(root.join("logs/api.log"), "first\n").unwrap();
+    let steps = begin(&root, true);
+    let append = |path: &Path, text: &str| {
+        let mut file = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    append(&outcomes, "{\"of\":2}\n");
+    append(&root.join("logs/api.log"), "second\n");
+    append(&root.join("logs/worker.log"), "mine\n");
+    fs::write(root.join("config/ml_config.json"), "not kept").unwrap();
+    let id = steps.id.to_string();
+    assert_eq!(
+        run("restore", &root, &["--undo", &id]).status.code(),
+        Some(0)
+    );
+    let mut expected = steps.old;
+    for (path, text) in [
+        (
+            "stock_data/predictions/analysis/NVDA.jsonl",
+            "{\"of\":1}\n{\"of\":2}\n",
+        ),
+        ("logs/api.log", "first\nsecond\n"),
+        ("logs/worker.log", "mine\n"),
+    ] {
+        expected.insert(path.into(), text.into());
+    }
+    assert_eq!(content(&root), expected);
 }

@@ -39,16 +39,19 @@ pub fn choose(
     key_ids: &[String],
 ) -> Choice {
     let because = |reason: String| Choice::Full(Some(reason));
-    let is_base = |meta: &&Meta| meta.kind == Kind::Full && !meta.name.is_future(request.now);
-    let Some(base) = metas.iter().find(is_base) else {
+    let is_full = |meta: &&Meta| meta.kind == Kind::Full && !meta.name.is_future(request.now);
+    let Some(newest) = metas.iter().find(is_full) else {
         return because("there is no full backup of this origin in backups/.index yet".to_owned());
     };
-    if sorted(&base.include) != sorted(&request.include) {
+    // Not one that holds more either: what an incremental one doesn't name would come back from it.
+    let wanted = sorted(&request.include);
+    let mut fulls = metas.iter().filter(is_full);
+    let Some(base) = fulls.find(|meta| sorted(&meta.include) == wanted) else {
         return because(format!(
             "{} holds other parts of the volume",
-            base.name.stem()
+            newest.name.stem()
         ));
-    }
+    };
     if base.key_ids != key_ids {
         return because(format!(
             "{} is encrypted to other recipients",

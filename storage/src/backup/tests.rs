@@ -464,6 +464,31 @@ fn without_a_base_that_serves_everywhere_the_run_is_full_and_says_why() {
 }
 
 #[test]
+fn an_incremental_backup_is_based_on_the_newest_full_one_of_the_same_parts() {
+    let mut bench = Bench::new();
+    bench.write("config/a", "a");
+    bench.write("logs/b", "b");
+    let all = bench.run();
+    bench.request.include = vec![Category::Config];
+    let config = bench.run();
+    bench.request.mode = Kind::Incremental;
+    let parts = [
+        (Category::ALL.to_vec(), Some(all.id)),
+        (vec![Category::Config], Some(config.id)),
+        // In the backup of everything, but that has more.
+        (vec![Category::Logs], None),
+        (vec![Category::Config, Category::Logs], None),
+    ];
+    for (number, (include, base)) in parts.into_iter().enumerate() {
+        bench.write("config/new", number.to_string());
+        bench.request.include = include;
+        let made = bench.run();
+        assert_eq!(made.base.map(|base| base.id), base, "{number}");
+        assert_eq!(made.why_full.is_some(), base.is_none(), "{number}");
+    }
+}
+
+#[test]
 fn an_encrypted_backup_is_the_same_archive_behind_age() {
     let mut bench = Bench::new();
     bench.write("config/a", "secret");

@@ -35,18 +35,26 @@ pub fn refuse(layout: &Layout, place: &Path) -> Result<(), InsideError> {
     }
 }
 
+/// A path without links and `..`. The last component need not be there.
+///
+/// # Errors
+/// If what is above it is missing or can't be looked at.
+pub fn resolved(place: &Path) -> io::Result<PathBuf> {
+    match place.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = place.parent().filter(|path| !path.as_os_str().is_empty());
+            let parent = parent.unwrap_or(Path::new(".")).canonicalize()?;
+            Ok(parent.join(place.file_name().unwrap_or_default()))
+        }
+        found => found,
+    }
+}
+
 /// The path below `root`; `None` if it lies elsewhere. The last component need not be there.
 fn below(root: &Path, place: &Path) -> io::Result<Option<PathBuf>> {
     let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
     let root = identity(root)?;
-    let whole = match place.canonicalize() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = place.parent().filter(|path| !path.as_os_str().is_empty());
-            let parent = parent.unwrap_or(Path::new(".")).canonicalize()?;
-            parent.join(place.file_name().unwrap_or_default())
-        }
-        found => found?,
-    };
+    let whole = resolved(place)?;
     for upper in whole.ancestors() {
         if identity(upper).is_ok_and(|found| found == root) {
             return Ok(whole.strip_prefix(upper).ok().map(Path::to_owned));

@@ -101,13 +101,7 @@ struct Shared<'a> {
 
 /// Counts everything below `root`.
 pub fn count(root: &Path, now: SystemTime, progress: &dyn Progress) -> io::Result<Counts> {
-    let shared = Shared {
-        queue: Mutex::default(),
-        changed: Condvar::new(),
-        linked: Mutex::default(),
-        now,
-        progress,
-    };
+    let shared = Shared::new(now, progress);
     let opened = Arc::new(descriptor::open_root(root)?);
     let mut first = Worker::new(&shared);
     first.directory(&opened, Part::Other, 0, true);
@@ -130,7 +124,17 @@ pub fn count(root: &Path, now: SystemTime, progress: &dyn Progress) -> io::Resul
     Ok(counts)
 }
 
-impl Shared<'_> {
+impl<'a> Shared<'a> {
+    fn new(now: SystemTime, progress: &'a dyn Progress) -> Self {
+        Self {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            linked: Mutex::default(),
+            now,
+            progress,
+        }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -345,13 +349,7 @@ mod tests {
         let deep = folder.path().join("logs").join("d/".repeat(300));
         fs::create_dir_all(&deep).unwrap();
         fs::write(deep.join("x.log"), "12").unwrap();
-        let shared = Shared {
-            queue: Mutex::default(),
-            changed: Condvar::new(),
-            linked: Mutex::default(),
-            now: SystemTime::now(),
-            progress: &Silent,
-        };
+        let shared = Shared::new(SystemTime::now(), &Silent);
         let root = Arc::new(descriptor::open_root(folder.path()).unwrap());
         for _ in 0..MAX_QUEUE {
             let waiting = Waiting {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::error::{RestoreError, shown, used};
 use super::gate::{Gate, Open};
 use super::plan::{self, Plan, is_chosen};
-use super::{owner, preflight, tree};
+use super::{owner, preflight, removal, tree};
 use crate::archive::category::Category;
 use crate::archive::manifest::Content;
 use crate::archive::path::RelativePath;
@@ -147,7 +147,7 @@ pub fn to_directory_gated(
                 Site::Inside(_) => {
                     move_up(partial.as_fd(), parent.as_fd())
                         .map_err(|error| occupied(directory, error))?;
-                    tree::remove(parent.as_fd(), name.as_bytes(), &Open).map_err(used(&path))?;
+                    removal::remove(parent.as_fd(), name.as_bytes(), &Open).map_err(used(&path))?;
                 }
             }
             descriptor::sync(&parent).map_err(used(folder))?;
@@ -155,7 +155,7 @@ pub fn to_directory_gated(
         });
     if unpacked.is_err() {
         // The first error is what the caller has to know.
-        let _ = tree::remove(parent.as_fd(), name.as_bytes(), &Open);
+        let _ = removal::remove(parent.as_fd(), name.as_bytes(), &Open);
     }
     unpacked
 }
@@ -225,7 +225,7 @@ fn remove_abandoned(parent: BorrowedFd<'_>) {
         if let Ok(opened) = tree::open_child(parent, name)
             && flock(&opened, FlockOperation::NonBlockingLockExclusive).is_ok()
         {
-            let _ = tree::remove(parent, name, &Open);
+            let _ = removal::remove(parent, name, &Open);
         }
     }
 }

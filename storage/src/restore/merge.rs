@@ -3,9 +3,8 @@
 //! In come the live directory and the unpacked one; the unpacked one goes out as the union of both, complete, so
 //! that the switch stays a rename. The live directory isn't changed: its files are linked, not moved.
 
-use std::collections::HashSet;
 use std::fs::{File, FileTimes};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
@@ -13,17 +12,13 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::gate::Gate;
+use super::lines;
 use super::owner;
 use super::plan::{ANALYSIS, MERGED};
 use super::tree::{self, Node, Parents, Walk};
-use crate::archive::digest::Digest;
 
-/// Longest line of an outcome that is compared; a file with longer ones is kept beside the live one.
-const MAX_LINE: u64 = 1 << 20;
-/// Most different lines that are compared, for the same reason: memory stays below 64 MiB.
-const MAX_LINES: usize = 1 << 20;
 /// Names that are tried for a file that is put aside.
-const MAX_TRIES: u32 = 1000;
+pub(super) const MAX_TRIES: u32 = 1000;
 /// While a merged file is written.
 const UNION: &[u8] = b".union.partial";
 
@@ -111,7 +106,7 @@ impl Merger<'_> {
                 }
                 Some(_) => self.put_aside(directory, target, name)?,
             }
-            link(directory, target, name, &node)?;
+            link(directory, name, target, name, &node)?;
         }
         Ok(())
     }
@@ -147,7 +142,7 @@ impl Merger<'_> {
 }
 
 /// `api.log` becomes `api.<short>.log`, then `api.<short>-1.log`.
-fn aside_name(name: &[u8], short: &str, number: u32) -> Vec<u8> {
+pub(super) fn aside_name(name: &[u8], short: &str, number: u32) -> Vec<u8> {
     let dot = name
         .iter()
         .rposition(|byte| *byte == b'.')
@@ -164,7 +159,7 @@ fn aside_name(name: &[u8], short: &str, number: u32) -> Vec<u8> {
 }
 
 /// Whether the live entry has everything that the backup's one has: a log grows at its end.
-fn begins_alike(
+pub(super) fn begins_alike(
     live: BorrowedFd<'_>,
     live_name: &[u8],
     target: BorrowedFd<'_>,
@@ -198,31 +193,35 @@ fn begins_alike(
     }
 }
 
-/// Puts the live entry into the new state: the same inode, or a copy where links are refused.
-fn link(live: BorrowedFd<'_>, target: BorrowedFd<'_>, name: &[u8], node: &Node) -> io::Result<()> {
-    let shown = tree::os(name);
-    match rustix::fs::linkat(live, shown, target, shown, AtFlags::empty()) {
+/// Puts the live entry into another state: the same inode, or a copy where links are refused.
+pub(super) fn link(
+    live: BorrowedFd<'_>,
+    name: &[u8],
+    target: BorrowedFd<'_>,
+    new_name: &[u8],
+    node: &Node,
+) -> io::Result<()> {
+    let (shown, new) = (tree::os(name), tree::os(new_name));
+    match rustix::fs::linkat(live, shown, target, new, AtFlags::empty()) {
         Ok(()) => return Ok(()),
         // Other owners' files, file systems without hard links, an inode with too many of them.
         Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {}
         Err(error) => return Err(error.into()),
     }
     match node.kind {
-        FileType::RegularFile => copy(live, target, name, node),
+        FileType::RegularFile => {
+            let mut from = tree::open_file(live, name)?;
+            let mut to = create(target, new_name)?;
+            io::copy(&mut from, &mut to)?;
+            finish(target, new_name, &to, node)
+        }
         FileType::Symlink => {
             let points_to = rustix::fs::readlinkat(live, shown, Vec::new())?;
-            Ok(rustix::fs::symlinkat(&points_to, target, shown)?)
+            Ok(rustix::fs::symlinkat(&points_to, target, new)?)
         }
         // Pipes and sockets hold no data; whoever needs them makes them again.
         _ => Ok(()),
     }
-}
-
-fn copy(live: BorrowedFd<'_>, target: BorrowedFd<'_>, name: &[u8], node: &Node) -> io::Result<()> {
-    let mut from = tree::open_file(live, name)?;
-    let mut to = create(target, name)?;
-    io::copy(&mut from, &mut to)?;
-    finish(target, name, &to, node)
 }
 
 fn create(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
@@ -247,91 +246,46 @@ fn union(
     name: &[u8],
     node: &Node,
 ) -> io::Result<bool> {
-    let sources = [tree::open_file(target, name)?, tree::open_file(live, name)?];
-    match rustix::fs::unlinkat(target, tree::os(UNION), AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
-    }
+    let sources = (tree::open_file(target, name)?, tree::open_file(live, name)?);
+    write_union(sources, 0, target, name, node)
+}
+
+/// Makes or replaces a file by the lines of two, of the second one from `start` on; `false` when they aren't files of
+/// lines.
+pub(super) fn write_union(
+    (first, second): (impl Read, File),
+    start: u64,
+    target: BorrowedFd<'_>,
+    name: &[u8],
+    node: &Node,
+) -> io::Result<bool> {
+    let drop_unfinished = || match rustix::fs::unlinkat(target, tree::os(UNION), AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(io::Error::from(error)),
+    };
+    drop_unfinished()?;
     let mut file = BufWriter::new(create(target, UNION)?);
-    if !write_union(sources, &mut file)? {
-        rustix::fs::unlinkat(target, tree::os(UNION), AtFlags::empty())?;
-        return Ok(false);
-    }
-    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let written = lines::write_union(first, second, start, &mut file).and_then(|is_written| {
+        Ok((
+            is_written,
+            file.into_inner().map_err(io::IntoInnerError::into_error)?,
+        ))
+    });
+    let file = match written {
+        Ok((true, file)) => file,
+        other => {
+            drop_unfinished()?;
+            return other.map(|_| false);
+        }
+    };
     finish(target, UNION, &file, node)?;
     rustix::fs::renameat(target, tree::os(UNION), target, tree::os(name))?;
     Ok(true)
 }
 
-/// Writes each line of the archive's file and the live one once; `false` when there are too many or too long ones.
-fn write_union<R: Read + Seek>(sources: [R; 2], out: &mut impl Write) -> io::Result<bool> {
-    let mut seen = HashSet::new();
-    let mut line = Vec::new();
-    let [archived, mut current] = sources;
-    let mut archived = BufReader::new(archived);
-    while read_line(&mut archived, &mut line)? {
-        // The last line was perhaps being written when the backup read it; then the live file has all of it.
-        if !line.ends_with(b"\n") && has_line_from(&mut current, &line)? {
-            break;
-        }
-        if !add_line(&mut line, &mut seen, out)? {
-            return Ok(false);
-        }
-    }
-    let mut current = BufReader::new(current);
-    while read_line(&mut current, &mut line)? {
-        if !add_line(&mut line, &mut seen, out)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Writes a line that wasn't seen yet; `false` when it is too long or there are too many.
-fn add_line(
-    line: &mut Vec<u8>,
-    seen: &mut HashSet<[u8; 16]>,
-    out: &mut impl Write,
-) -> io::Result<bool> {
-    if line.len() as u64 == MAX_LINE || seen.len() == MAX_LINES {
-        return Ok(false);
-    }
-    // The last line of a file may lack its end.
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    }
-    let mut key = [0; 16];
-    key.copy_from_slice(&Digest::of(line).0[..16]);
-    if seen.insert(key) {
-        line.push(b'\n');
-        out.write_all(line)?;
-    }
-    Ok(true)
-}
-
-/// Reads the next line; `false` at the end.
-fn read_line(source: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    line.clear();
-    Ok(source.take(MAX_LINE).read_until(b'\n', line)? > 0)
-}
-
-/// Whether a line begins with `start`; afterwards the file stands at its beginning.
-fn has_line_from(file: &mut (impl Read + Seek), start: &[u8]) -> io::Result<bool> {
-    file.rewind()?;
-    let mut source = BufReader::new(&mut *file);
-    let mut line = Vec::new();
-    let mut is_found = false;
-    while !is_found && read_line(&mut source, &mut line)? {
-        is_found = line.starts_with(start);
-    }
-    file.rewind()?;
-    Ok(is_found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Cursor;
 
     #[test]
     fn what_is_put_aside_gets_the_backups_id_into_its_name() {
@@ -348,29 +302,5 @@ mod tests {
             assert_eq!(aside_name(name, "1a2b", number), expected, "{name:?}");
         }
         assert_eq!(aside_name(&long, "1a2b", 0).len(), 255);
-    }
-
-    #[test]
-    fn a_line_of_both_files_is_written_once_and_the_archives_come_first() {
-        let table: [(&[u8], &[u8], &[u8]); 9] = [
-            (b"a\nb\n", b"b\nc\n", b"a\nb\nc\n"),
-            // The backup read a line that was being written.
-            (b"a\n{\"x\":", b"a\n{\"x\":1}\n", b"a\n{\"x\":1}\n"),
-            (b"a\n{\"x\":", b"a\n", b"a\n{\"x\":\n"),
-            (b"a\n{\"x\":\n", b"{\"x\":1}\n", b"a\n{\"x\":\n{\"x\":1}\n"),
-            (b"b\n", b"a\nb\n", b"b\na\n"),
-            (b"a", b"b", b"a\nb\n"),
-            (b"a\n", b"a", b"a\n"),
-            (b"", b"a\na\n", b"a\n"),
-            (b"", b"", b""),
-        ];
-        for (archive, live, expected) in table {
-            let mut out = Vec::new();
-            assert!(write_union([archive, live].map(Cursor::new), &mut out).unwrap());
-            assert_eq!(out, expected, "{archive:?} {live:?}");
-        }
-        let long = vec![b'x'; MAX_LINE as usize];
-        let sources = [&long[..], b""].map(Cursor::new);
-        assert!(!write_union(sources, &mut Vec::new()).unwrap());
     }
 }

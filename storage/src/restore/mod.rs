@@ -5,15 +5,19 @@
 //! ([`switch`]), then drop the old state ([`commit`]) or bring it back ([`undo`]); [`run`] does all of them.
 //! Every command begins with [`settle`] or [`enter`], which finish or undo what was cut off.
 
+mod baseline;
+mod carry;
 mod check;
 mod directory;
 mod error;
 mod gate;
 mod journal;
+mod lines;
 mod merge;
 mod owner;
 mod plan;
 mod preflight;
+mod removal;
 mod settle;
 mod steps;
 mod switch;

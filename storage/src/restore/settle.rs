@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::error::{JournalError, Leftover, RestoreError, shown};
 use super::journal::{Journal, State};
-use super::tree;
+use super::removal;
 use super::volume::Volume;
 use crate::archive::category::RESTORE_PREFIX;
 use crate::atomic;
@@ -286,7 +286,7 @@ fn remove_leftovers(volume: &Volume<'_>) -> Result<Vec<Leftover>, JournalError> 
     let mut stay = Vec::new();
     for (directory, name) in leftovers(volume.layout, journal.as_ref()) {
         let removed = descriptor::open_root(&directory)
-            .and_then(|opened| tree::remove(opened.as_fd(), name.as_bytes(), volume.gate));
+            .and_then(|opened| removal::remove(opened.as_fd(), name.as_bytes(), volume.gate));
         if let Err(source) = removed {
             stay.push(Leftover::new(&directory.join(&name), &source));
         }

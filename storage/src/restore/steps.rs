@@ -193,6 +193,8 @@ pub fn commit(volume: &Volume<'_>, id: Uuid) -> Result<Ended, RestoreError> {
 }
 
 /// Brings the old state back and removes the new one; the service must be stopped.
+///
+/// Logs and outcomes that were written since the switch stay: the old state gets them.
 pub fn undo(volume: &Volume<'_>, id: Uuid) -> Result<Ended, RestoreError> {
     let _restores = volume.lock_restore()?;
     let mut ended = Ended {
@@ -203,6 +205,9 @@ pub fn undo(volume: &Volume<'_>, id: Uuid) -> Result<Ended, RestoreError> {
         return Ok(ended);
     };
     let _lock = volume.lock_volume()?;
+    if journal.state == State::Switched {
+        volume.keep_written(&mut journal)?;
+    }
     ended.leftovers.extend(volume.go_back(&mut journal)?);
     ended.outcome = Outcome::Done;
     Ok(ended)

@@ -1,4 +1,4 @@
-//! Walking, moving and removing trees by directory descriptors, never following a link nor leaving a file system.
+//! Walking and moving trees by directory descriptors, never following a link nor leaving a file system.
 //!
 //! In come descriptors and names of one component; out come what lies there and changed directories. Memory is
 //! that of the largest directory's names.
@@ -12,16 +12,11 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::gate::Gate;
 use crate::archive::manifest::Time;
 use crate::archive::path::RelativePath;
 
-/// Deeper directories are moved up before they are removed, so that few descriptors are open.
-const MAX_REMOVAL_DEPTH: usize = 64;
 /// Most directories that a walk keeps open besides its root; deeper trees open their upper ones again.
 const MAX_OPEN: usize = 64;
-/// Names that a removal holds per directory.
-const REMOVAL_BATCH: usize = 1024;
 
 /// What lies at a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,101 +320,6 @@ fn open_path(root: BorrowedFd<'_>, path: &RelativePath) -> io::Result<OwnedFd> {
             opened.ok_or_else(|| io::ErrorKind::NotFound.into())
         }
         opened => Ok(opened?),
-    }
-}
-
-/// Removes `name` and everything below it; nothing there is no error.
-///
-/// A mount point below it is an error, and what is mounted there is left alone.
-pub(super) fn remove(parent: BorrowedFd<'_>, name: &[u8], gate: &dyn Gate) -> io::Result<()> {
-    let Some(top) = look(parent, name)? else {
-        return Ok(());
-    };
-    if !top.is_directory() {
-        gate.pass("remove a file")?;
-        return Ok(rustix::fs::unlinkat(parent, os(name), AtFlags::empty())?);
-    }
-    let mut moved = 0_u64;
-    let mut frames = vec![Removal::open(parent, name)?];
-    loop {
-        let depth = frames.len();
-        let Some(frame) = frames.last_mut() else {
-            return Ok(());
-        };
-        if frame.names.is_empty() {
-            frame.names = some_names(frame.directory.as_fd(), REMOVAL_BATCH)?;
-        }
-        let Some(child) = frame.names.pop() else {
-            let Some(done) = frames.pop() else {
-                return Ok(());
-            };
-            let above = frames
-                .last()
-                .map_or(parent, |above| above.directory.as_fd());
-            gate.pass("remove a directory")?;
-            rustix::fs::unlinkat(above, os(&done.name), AtFlags::REMOVEDIR)?;
-            continue;
-        };
-        let directory = frame.directory.as_fd();
-        let Some(node) = look(directory, &child)? else {
-            continue;
-        };
-        if !node.is_directory() {
-            gate.pass("remove a file")?;
-            rustix::fs::unlinkat(directory, os(&child), AtFlags::empty())?;
-        } else if depth < MAX_REMOVAL_DEPTH {
-            let inner = Removal::open(directory, &child)?;
-            frames.push(inner);
-        } else {
-            gate.pass("move a deep directory up")?;
-            let top = frames.first().map_or(parent, |top| top.directory.as_fd());
-            let directory = frames.last().map_or(parent, |last| last.directory.as_fd());
-            moved = move_up(directory, &child, top, moved)?;
-        }
-    }
-}
-
-/// A directory that is being removed.
-struct Removal {
-    directory: OwnedFd,
-    name: Box<[u8]>,
-    names: Vec<Box<[u8]>>,
-}
-
-impl Removal {
-    fn open(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Self> {
-        let directory = match open_child(parent, name) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                change_mode(parent, name, 0o700)?;
-                open_child(parent, name)?
-            }
-            opened => opened?,
-        };
-        let node = look_at(directory.as_fd())?;
-        if node.mode & 0o300 != 0o300 {
-            rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o700))?;
-        }
-        Ok(Self {
-            directory,
-            name: name.into(),
-            names: Vec::new(),
-        })
-    }
-}
-
-/// Gives a deep directory a free name at the top; a killed removal may have left some there.
-fn move_up(
-    from: BorrowedFd<'_>,
-    name: &[u8],
-    top: BorrowedFd<'_>,
-    mut number: u64,
-) -> io::Result<u64> {
-    loop {
-        number += 1;
-        match rename(from, name, top, format!("deep-{number}").as_bytes()) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => return result.map(|()| number),
-        }
     }
 }
 

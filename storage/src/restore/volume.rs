@@ -11,6 +11,8 @@ use rustix::fs::Mode as FileMode;
 use rustix::io::Errno;
 use uuid::Uuid;
 
+use super::baseline::{self, BASELINE};
+use super::carry;
 use super::check::{self, Checker};
 use super::error::{JournalError, Leftover, RestoreError, shown, used};
 use super::gate::{Gate, Open};
@@ -19,6 +21,7 @@ use super::merge;
 use super::owner;
 use super::plan::is_chosen;
 use super::preflight;
+use super::removal;
 use super::switch::{self, NEW, OLD, Places};
 use super::tree;
 use crate::archive::category::{Category, RESTORE_PREFIX};
@@ -162,6 +165,11 @@ impl<'a> Volume<'a> {
             journal.items.iter().any(|item| item.has_new && named(item))
         };
         merge::merge(root.as_fd(), new.as_fd(), &short, &replaced, self.gate).map_err(failed())?;
+        self.pass("note what the merged directories hold")?;
+        std::fs::File::create(path.join(BASELINE))
+            .and_then(|file| baseline::write(new.as_fd(), file))
+            .and_then(|()| carry::reserve(folder.as_fd()))
+            .map_err(failed())?;
         for item in &journal.items {
             let found = tree::look(new.as_fd(), item.name.as_bytes()).map_err(failed())?;
             if found.is_some() != item.has_new {
@@ -221,6 +229,24 @@ impl<'a> Volume<'a> {
         self.save(journal, State::Switched)
     }
 
+    /// Makes what the old state will get of the lines that were written since the switch; the state stays `switched`.
+    pub(super) fn keep_written(&self, journal: &mut Journal) -> Result<(), RestoreError> {
+        self.progress
+            .step("Keeping what was logged since the switch");
+        carry::stage(self.layout, journal, self.gate).map_err(used(self.scratch(journal)))
+    }
+
+    /// Once begun it must end, also on a full volume: names need room, too.
+    fn put_written(&self, journal: &Journal) -> Result<(), RestoreError> {
+        match carry::apply(self.layout, journal, self.gate) {
+            Err(error) if is_full(&error) && self.drop_spare(journal) => {
+                carry::apply(self.layout, journal, self.gate)
+            }
+            applied => applied,
+        }
+        .map_err(used(self.scratch(journal)))
+    }
+
     /// From any state but `committing` to the old state, without a journal.
     pub(super) fn go_back(&self, journal: &mut Journal) -> Result<Option<Leftover>, RestoreError> {
         if matches!(
@@ -228,6 +254,7 @@ impl<'a> Volume<'a> {
             State::Switching | State::Switched | State::Undoing
         ) {
             self.save(journal, State::Undoing)?;
+            self.put_written(journal)?;
             switch::backward(self.layout, journal, self.gate)?;
             // Before this is durable nothing may be removed: half of the new state would be put in place.
             self.save(journal, State::Discarding)?;
@@ -258,7 +285,7 @@ impl<'a> Volume<'a> {
     /// A folder that can't be removed stays as rubbish: nothing needs it, so it must not keep anyone from the volume.
     fn clean(&self, journal: &Journal) -> Result<Option<Leftover>, RestoreError> {
         let root = self.root()?;
-        let removed = tree::remove(root.as_fd(), journal.scratch().as_bytes(), self.gate)
+        let removed = removal::remove(root.as_fd(), journal.scratch().as_bytes(), self.gate)
             .and_then(|()| Ok(rustix::fs::fsync(&root)?));
         let leftover = removed.err().map(|source| {
             // Under a name of its own it is in nobody's way, not even when the same restore is tried again.
@@ -281,7 +308,8 @@ fn kept_time(scratch: &Path, time: Time) -> io::Result<Time> {
     Ok(tree::look_at(file.as_fd())?.mtime)
 }
 
-fn short_id(journal: &Journal) -> String {
+/// The beginning of the backup's id, which tells names apart.
+pub(super) fn short_id(journal: &Journal) -> String {
     journal
         .backup
         .simple()
@@ -291,7 +319,7 @@ fn short_id(journal: &Journal) -> String {
         .collect()
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::NOSPC | Errno::DQUOT)

@@ -281,6 +281,16 @@ impl Gate for Trap {
     }
 }
 
+/// Deaths are no news.
+pub fn silence() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !info.payload().is::<Killed>() {
+            usual(info);
+        }
+    }));
+}
+
 /// Runs what may be killed; `None` when it was.
 pub fn killable<T>(work: impl FnOnce() -> T) -> Option<T> {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
