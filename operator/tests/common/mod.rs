@@ -108,6 +108,15 @@ impl Operator {
 impl Cluster {
     /// A namespace on the shared server, which knows our definitions.
     pub async fn new(namespace: &str) -> Self {
+        Self::shared_by(namespace, Server::start).await
+    }
+
+    /// The same with a scheduler, and the controllers of Deployments, Jobs and volumes. A test file uses one of the two.
+    pub async fn scheduled(namespace: &str) -> Self {
+        Self::shared_by(namespace, Server::start_with_scheduler).await
+    }
+
+    async fn shared_by(namespace: &str, start: fn() -> Result<Server, String>) -> Self {
         let server = {
             let mut shared = SERVER
                 .lock()
@@ -115,7 +124,7 @@ impl Cluster {
             if let Some(server) = shared.upgrade() {
                 server
             } else {
-                let server = Arc::new(Server::start().unwrap());
+                let server = Arc::new(start().unwrap());
                 install(&server);
                 *shared = Arc::downgrade(&server);
                 server
@@ -182,11 +191,17 @@ impl Cluster {
         self.operator_with(self.client.clone())
     }
 
-    /// Starts all controllers, with a client of the test's.
+    /// Starts all controllers, with a client of the test's for everything but watches.
     pub fn operator_with(&self, client: Client) -> Operator {
+        self.operator_with_clients(client, self.client.clone())
+    }
+
+    /// Starts all controllers, with clients of the test's.
+    pub fn operator_with_clients(&self, client: Client, watch_client: Client) -> Operator {
         let (stop, until) = stop();
         let shared = Shared {
             client,
+            watch_client,
             ..self.shared()
         };
         let (health, scope) = (shared.health.clone(), self.scope());
@@ -219,8 +234,17 @@ impl Cluster {
 
     /// Starts the controller of `StorageBackups` alone.
     pub fn backup_operator(&self) -> Operator {
+        self.backup_operator_with(self.client.clone(), self.client.clone())
+    }
+
+    /// The same with clients of the test's.
+    pub fn backup_operator_with(&self, client: Client, watch_client: Client) -> Operator {
         let (stop, until) = stop();
-        let shared = self.shared();
+        let shared = Shared {
+            client,
+            watch_client,
+            ..self.shared()
+        };
         let health = shared.health.clone();
         let task = tokio::spawn(storage_backup::controller::control(
             shared,
