@@ -64,10 +64,19 @@ async fn predictor(cluster: &Cluster, nodes: &Nodes, changes: &Value) {
     cluster.create("nvda", &spec).await;
 }
 
-async fn backup(cluster: &Cluster, name: &str, trigger: &str) {
+/// Settings of a backup's pods that send them elsewhere if they may go there. The predictor's own preference for the pods of
+/// its claim works in both directions, and would else be enough.
+fn rather_not_on(node: &str) -> Value {
+    json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+        "weight": 100, "preference": {"matchExpressions": [
+            {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}]},
+    }]}}})
+}
+
+async fn backup(cluster: &Cluster, name: &str, trigger: &str, pod: &Value) {
     let object: StorageBackup = serde_json::from_value(json!({
         "apiVersion": "stockpredictor.io/v1alpha1", "kind": "StorageBackup", "metadata": {"name": name},
-        "spec": {"predictorRef": {"name": "nvda"}, "trigger": trigger},
+        "spec": {"predictorRef": {"name": "nvda"}, "trigger": trigger, "pod": pod},
     }))
     .unwrap();
     let api = cluster.api::<StorageBackup>();
@@ -112,7 +121,7 @@ async fn a_backup_runs_on_the_predictors_node_also_when_it_is_the_fullest_and_wh
     predictor(&cluster, &nodes, &json!({})).await;
     let (pod, first) = nodes.placed(SERVING).await;
     nodes.fill(&first).await;
-    backup(&cluster, "daily", "0").await;
+    backup(&cluster, "daily", "0", &rather_not_on(&first)).await;
     let selector = begun(&cluster, "daily", "0").await;
     assert_eq!(nodes.placed(&selector).await.1, first);
     for trigger in ["1", "2", "3"] {
@@ -127,6 +136,8 @@ async fn a_backup_runs_on_the_predictors_node_also_when_it_is_the_fullest_and_wh
     let (_, second) = nodes.placed(SERVING).await;
     assert_ne!(second, first);
     nodes.fill(&second).await;
+    let wish = json!({"spec": {"pod": rather_not_on(&second)}});
+    cluster.patch::<StorageBackup>("daily", &wish).await;
     for trigger in ["4", "5"] {
         assert_eq!(another_run(&cluster, &nodes, trigger).await, second);
     }
@@ -141,12 +152,12 @@ async fn a_backup_of_a_suspended_predictor_runs_somewhere_and_others_of_its_clai
     let nodes = Nodes::start(&cluster, gated(&open)).await;
     let operator = cluster.operator();
     predictor(&cluster, &nodes, &json!({"suspend": true})).await;
-    backup(&cluster, "daily", "0").await;
+    backup(&cluster, "daily", "0", &json!({})).await;
     let selector = begun(&cluster, "daily", "0").await;
     let (_, node) = nodes.placed(&selector).await;
     assert!(nodes.pods(SERVING).await.is_empty());
     nodes.fill(&node).await;
-    backup(&cluster, "weekly", "0").await;
+    backup(&cluster, "weekly", "0", &json!({})).await;
     let selector = begun(&cluster, "weekly", "0").await;
     assert_eq!(nodes.placed(&selector).await.1, node);
     // The predictor prefers it too: elsewhere it would wait for the disk until both are done.
@@ -173,7 +184,7 @@ async fn a_run_waits_for_a_pod_that_can_not_be_joined_and_follows_it() {
     predictor(&cluster, &nodes, &json!({})).await;
     let (pod, first) = nodes.placed(SERVING).await;
     nodes.cordon(&first).await;
-    backup(&cluster, "daily", "0").await;
+    backup(&cluster, "daily", "0", &json!({})).await;
     let selector = begun(&cluster, "daily", "0").await;
     eventually(common::SOON, "the scheduler has looked", async || {
         let found = nodes.pods(&selector).await;
@@ -204,7 +215,7 @@ async fn a_backup_of_a_shared_volume_runs_anywhere() {
     predictor(&cluster, &nodes, &shared).await;
     let (_, node) = nodes.placed(SERVING).await;
     nodes.fill(&node).await;
-    backup(&cluster, "daily", "0").await;
+    backup(&cluster, "daily", "0", &json!({})).await;
     let selector = begun(&cluster, "daily", "0").await;
     assert_ne!(nodes.placed(&selector).await.1, node);
     let pods = nodes.pods(&selector).await;

@@ -73,6 +73,7 @@ impl<K> Object for K where
 }
 
 /// A namespace of its own.
+#[derive(Clone)]
 pub struct Cluster {
     client: Client,
     namespace: String,
@@ -139,6 +140,10 @@ impl Cluster {
     }
 
     async fn on(server: Arc<Server>, namespace: &str) -> Self {
+        // What the operator logs, for whoever looks into a failure.
+        if let Ok(filter) = std::env::var("STOCKPREDICTOR_TEST_LOG") {
+            stockpredictor_operator::logging::init(&filter).unwrap();
+        }
         let kubeconfig = Kubeconfig::read_from(server.kubeconfig()).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
@@ -155,6 +160,28 @@ impl Cluster {
             namespace: namespace.to_owned(),
             server,
         }
+    }
+
+    /// The clients that the program would have: one for requests and one for watches.
+    pub async fn clients_of_the_program(&self) -> (Client, Client) {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig()).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap();
+        stockpredictor_operator::run::clients(&config).unwrap()
+    }
+
+    /// A server of its own that knows our definitions, with several namespaces.
+    pub async fn alone(namespaces: &[&str]) -> Vec<Self> {
+        let server = Arc::new(Server::start().unwrap());
+        install(&server);
+        let all = namespaces.iter().map(|name| Self::on(server.clone(), name));
+        futures::future::join_all(all).await
+    }
+
+    /// Sends a signal, such as `STOP`, to the API server.
+    pub fn signal(&self, name: &str) {
+        self.server.signal(name).unwrap();
     }
 
     /// The kubeconfig of an administrator.
