@@ -103,8 +103,7 @@ async fn run(world: Cluster) -> Cluster {
             break;
         }
     }
-    let world = world.lock().unwrap().clone();
-    world
+    world.lock().unwrap().clone()
 }
 
 fn end(world: &Cluster) -> (Value, Vec<String>, Vec<String>) {

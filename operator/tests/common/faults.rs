@@ -39,7 +39,7 @@ const KINDS: [Fault; 6] = [
     Fault::Reset,
 ];
 
-/// Numbers that look random, by the generator SplitMix64.
+/// Numbers that look random, by the generator `SplitMix64`.
 struct Numbers(u64);
 
 impl Numbers {
