@@ -107,7 +107,8 @@ test-unit: build ## Unit tests and tests of the binaries on a temp directory
 .PHONY: test-apiserver
 test-apiserver: build ## Tests against a real kube-apiserver
 	@STOCKPREDICTOR_TOOLS=$$(e2e/cluster/tools.sh cluster | tail -n 1) \
-	  cargo test --locked --release --workspace --test apiserver --test backups --test process --test restores -- --ignored
+	  cargo test --locked --release --workspace --test apiserver --test backups --test disturbances --test process --test restores --test scheduling \
+	    -- --ignored --test-threads=8 # they wait most of the time
 
 .PHONY: test-recipes
 test-recipes: build ## The recipes of docs/archive-format.md and the guide's make targets, on real archives

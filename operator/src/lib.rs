@@ -15,6 +15,8 @@ pub mod logging;
 pub mod metrics;
 #[cfg(test)]
 mod mock;
+#[cfg(test)]
+mod mock_cluster;
 pub mod probe;
 pub mod quantity;
 pub mod run;

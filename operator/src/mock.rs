@@ -10,6 +10,9 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
+/// The status of an answer that never comes, because the connection ends.
+pub const RESET: u16 = 0;
+
 /// One request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
@@ -69,6 +72,9 @@ pub fn server(answer: impl Fn(&Asked) -> Option<(u16, Value)> + Send + 'static) 
             };
             kept.0.lock().unwrap().push(asked.clone());
             match answer(&asked) {
+                Some((RESET, _)) => {
+                    send.send_error(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+                }
                 Some((status, body)) => {
                     let body = Body::from(body.to_string().into_bytes());
                     send.send_response(Response::builder().status(status).body(body).unwrap());

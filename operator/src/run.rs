@@ -77,16 +77,10 @@ pub async fn run(arguments: RunArgs) -> Result<(), Error> {
     let routes = server::router(health.clone(), metrics.clone());
     let mut server = tokio::spawn(server::serve(listener, routes, until(stopped.clone())));
 
+    let (requests, watches) = clients(&Config::infer().await?)?;
     let shared = Shared {
-        client: client(Config::infer().await?, PATIENCE)?,
-        // A watch may be silent for as long as the API server keeps it open.
-        watch_client: client(
-            Config::infer().await?,
-            Patience {
-                read: WATCH_TIMEOUT + Duration::from_secs(15),
-                ..PATIENCE
-            },
-        )?,
+        client: requests,
+        watch_client: watches,
         defaults: Defaults {
             image: arguments.predictor_image,
             pull_policy: arguments.predictor_image_pull_policy,
@@ -156,6 +150,22 @@ pub async fn run(arguments: RunArgs) -> Result<(), Error> {
         server.abort();
     }
     Ok(outcome?)
+}
+
+/// The program's clients: one for requests, and one for watches, of which each may be silent for as long as the API server
+/// keeps it open.
+///
+/// # Errors
+/// When TLS can't be set up.
+pub fn clients(config: &Config) -> Result<(Client, Client), Error> {
+    let watching = Patience {
+        read: WATCH_TIMEOUT + Duration::from_secs(15),
+        ..PATIENCE
+    };
+    Ok((
+        client(config.clone(), PATIENCE)?,
+        client(config.clone(), watching)?,
+    ))
 }
 
 /// A client whose requests fail when the API server is silent for longer than `patience`.

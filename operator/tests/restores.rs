@@ -1,5 +1,4 @@
-//! Restores on a real API server, with a scripted cluster: the story, its failures, and the operator's death at each of
-//! its writes.
+//! Restores on a real API server, with a scripted cluster: the story and its failures.
 //!
 //! Ignored by default, because they need the binaries that e2e/cluster/tools.sh builds; `make test` runs them.
 
@@ -12,101 +11,29 @@
 mod common;
 #[path = "common/crash.rs"]
 mod crash;
+#[path = "common/lives.rs"]
+mod lives;
+#[path = "common/restore_story.rs"]
+mod restore_story;
+#[path = "common/story.rs"]
+mod story;
 #[path = "common/world.rs"]
 mod world;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use common::{Cluster, SETTLED, eventually};
-use crash::{Death, Life};
-use futures::StreamExt;
+use common::{Cluster, SETTLED};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams};
+use restore_story::{BACKUP, message, predictor, reaches, restore, script, serves};
 use rstest::rstest;
 use serde_json::{Value, json};
 use stockpredictor_api::{StockPredictor, StorageRestore};
 use world::{Script, World};
-
-const BACKUP: &str = "stock_prediction_backup_20250801_120000.tar.gz";
-/// How long a whole restore may take, beside many others.
-const LONG: Duration = Duration::from_mins(2);
-
-/// What the Jobs say in the contract.
-fn message(name: &str) -> Value {
-    let contract: Value = serde_json::from_str(include_str!("../../contracts/jobs.json")).unwrap();
-    contract["messages"][name].clone()
-}
-
-/// Jobs that do what they should, but for one that says something else.
-fn script(but: Option<(&'static str, &'static str)>) -> Script {
-    Arc::new(move |document| {
-        let job = document["job"].as_str()?;
-        Some(match but {
-            Some((wrong, said)) if wrong == job => message(said),
-            _ => message(&format!("{job}_succeeded")),
-        })
-    })
-}
-
-async fn restore(cluster: &Cluster, name: &str, spec: &Value) {
-    let mut all = json!({
-        "source": {"destination": {"volume": {}}}, "backup": BACKUP,
-        "target": {"inPlace": {"predictorRef": {"name": "nvda"}}},
-    });
-    for (key, value) in spec.as_object().unwrap() {
-        all[key] = value.clone();
-    }
-    let object: StorageRestore = serde_json::from_value(json!({
-        "apiVersion": "stockpredictor.io/v1alpha1", "kind": "StorageRestore",
-        "metadata": {"name": name}, "spec": all,
-    }))
-    .unwrap();
-    let api = cluster.api::<StorageRestore>();
-    api.create(&PostParams::default(), &object).await.unwrap();
-}
-
-/// Waits for a phase; the object then.
-async fn reaches(cluster: &Cluster, name: &str, phase: &str) -> Value {
-    eventually(LONG, &format!("{name} is {phase}"), async || {
-        let object = json!(cluster.api::<StorageRestore>().get_opt(name).await.unwrap());
-        if object["status"]["phase"] == phase {
-            Ok(object)
-        } else {
-            Err(object["status"].to_string())
-        }
-    })
-    .await
-}
-
-/// A predictor that serves.
-async fn predictor(cluster: &Cluster, changes: &Value) {
-    cluster.create("nvda", changes).await;
-    serves(cluster).await;
-}
-
-async fn serves(cluster: &Cluster) {
-    eventually(LONG, "nvda serves", async || {
-        let object = json!(cluster.get::<StockPredictor>("nvda").await);
-        let ready = object["status"]["conditions"]
-            .as_array()
-            .and_then(|all| all.iter().find(|condition| condition["type"] == "Ready"))
-            .cloned()
-            .unwrap_or_default();
-        let pod = cluster.has::<Pod>("nvda-pod").await;
-        if ready["status"] == "True" && pod {
-            Ok(())
-        } else {
-            Err(ready.to_string())
-        }
-    })
-    .await;
-}
 
 async fn jobs(cluster: &Cluster) -> Vec<String> {
     let found = cluster
@@ -451,181 +378,4 @@ async fn a_new_volume_is_filled_before_its_first_pod_and_a_failure_never_becomes
     cluster.unchanged(&before, SETTLED).await;
     assert!(!cluster.has::<Job>("nvda-bootstrap").await);
     operator.stop().await;
-}
-
-/// Everything that may differ between two runs of the same story.
-fn plain(value: &mut Value) {
-    // The digest covers names and uids, which differ.
-    const TIMES: [&str; 14] = [
-        "stockpredictor.io/applied-hash",
-        "startedAt",
-        "finishedAt",
-        "duration",
-        "downtime",
-        "lastTransitionTime",
-        "resourceVersion",
-        "uid",
-        "creationTimestamp",
-        "managedFields",
-        "generation",
-        "observedGeneration",
-        "startTime",
-        "completionTime",
-    ];
-    match value {
-        Value::Object(members) => {
-            members.retain(|key, _| !TIMES.contains(&key.as_str()) && !key.ends_with("Uid"));
-            members.values_mut().for_each(plain);
-        }
-        Value::Array(items) => items.iter_mut().for_each(plain),
-        _ => {}
-    }
-}
-
-/// The end of a story: its objects without times, and how often things were made and deleted.
-#[derive(Debug, PartialEq)]
-struct End {
-    objects: BTreeMap<String, String>,
-    deeds: BTreeMap<String, usize>,
-}
-
-async fn end(cluster: &Cluster, lives: &[&Life]) -> End {
-    let mut objects = BTreeMap::new();
-    let namespace = cluster.namespace();
-    let mut add = |name: String, mut value: Value| {
-        plain(&mut value);
-        // A Job's labels have the uid that the API server gave it.
-        if name.starts_with("Job") {
-            value = json!({"metadata": value["metadata"]["name"], "status": value["status"]["conditions"]});
-        }
-        let text = serde_json::to_string_pretty(&value).unwrap();
-        objects.insert(name, text.replace(namespace, "NAMESPACE"));
-    };
-    for object in cluster
-        .api::<StorageRestore>()
-        .list(&ListParams::default())
-        .await
-        .unwrap()
-    {
-        add(
-            format!("StorageRestore {}", object.name_any()),
-            json!(object),
-        );
-    }
-    for object in cluster
-        .api::<Deployment>()
-        .list(&ListParams::default())
-        .await
-        .unwrap()
-    {
-        add(format!("Deployment {}", object.name_any()), json!(object));
-    }
-    for object in cluster
-        .api::<Job>()
-        .list(&ListParams::default())
-        .await
-        .unwrap()
-    {
-        add(format!("Job {}", object.name_any()), json!(object));
-    }
-    for object in cluster
-        .api::<StockPredictor>()
-        .list(&ListParams::default())
-        .await
-        .unwrap()
-    {
-        add(
-            format!("StockPredictor {}", object.name_any()),
-            json!(object),
-        );
-    }
-    let mut deeds = BTreeMap::new();
-    for write in lives.iter().flat_map(|life| life.writes()) {
-        let (method, path) = write.split_once(' ').unwrap();
-        if ["POST", "DELETE"].contains(&method) && !path.ends_with("/events") {
-            *deeds
-                .entry(write.replace(namespace, "NAMESPACE"))
-                .or_default() += 1;
-        }
-    }
-    End { objects, deeds }
-}
-
-/// One story of which the operator dies once: it ends in `phase`. Gives the end and how many writes there were.
-async fn story(namespace: &str, failing: bool, death: Death) -> (End, usize) {
-    let phase = if failing { "RolledBack" } else { "Completed" };
-    let cluster = Cluster::new(namespace).await;
-    let but = failing.then_some(("switch", "switch_failed"));
-    let _world = World::play(cluster.client(), namespace, script(but));
-    let first = cluster.operator();
-    predictor(&cluster, &json!({})).await;
-    first.stop().await;
-
-    let life = Life::new(cluster.client(), death);
-    let mut operator = cluster.operator_with(life.client.clone());
-    restore(&cluster, "back", &json!({})).await;
-    let finished = async {
-        let object = reaches(&cluster, "back", phase).await;
-        assert!(object["status"]["phase"] == phase);
-        cluster
-            .until::<StorageRestore>("back", "let go", |object| {
-                object["metadata"]["finalizers"].is_null()
-            })
-            .await;
-        serves(&cluster).await;
-    };
-    let survived = tokio::select! {
-        () = finished => true,
-        () = life.death() => false,
-    };
-    let second = Life::new(cluster.client(), Death::Never);
-    if !survived {
-        operator.kill();
-        operator = cluster.operator_with(second.client.clone());
-        reaches(&cluster, "back", phase).await;
-        cluster
-            .until::<StorageRestore>("back", "let go", |object| {
-                object["metadata"]["finalizers"].is_null()
-            })
-            .await;
-        serves(&cluster).await;
-    }
-    // The last status of the predictor may still be on its way.
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let end = end(&cluster, &[&life, &second]).await;
-    operator.kill();
-    (end, life.writes().len() + second.writes().len())
-}
-
-#[rstest]
-#[case::to_the_end("whole", false)]
-#[case::and_back("back", true)]
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "needs a kube-apiserver: make test"]
-async fn the_operator_may_die_before_and_after_each_of_its_writes(
-    #[case] name: &'static str,
-    #[case] failing: bool,
-) {
-    let (undisturbed, writes) = story(&format!("crash-{name}"), failing, Death::Never).await;
-    assert!(
-        undisturbed.deeds.values().sum::<usize>() >= 4,
-        "{:?}",
-        undisturbed.deeds
-    );
-    let deaths = (0..writes).flat_map(|number| [Death::Before(number), Death::After(number)]);
-    let ends = futures::stream::iter(deaths.map(|death| async move {
-        let text = format!("{death:?}").to_lowercase().replace(['(', ')'], "-");
-        let namespace = format!("crash-{name}-{}", text.trim_end_matches('-'));
-        (death, story(&namespace, failing, death).await.0)
-    }))
-    .buffer_unordered(8)
-    .collect::<Vec<_>>()
-    .await;
-    for (death, end) in ends {
-        assert_eq!(end.deeds, undisturbed.deeds, "{death:?}");
-        for (name, object) in &undisturbed.objects {
-            assert_eq!(end.objects.get(name), Some(object), "{death:?}: {name}");
-        }
-        assert_eq!(end.objects.len(), undisturbed.objects.len(), "{death:?}");
-    }
 }

@@ -263,6 +263,7 @@ fn storage() -> Vec<Case> {
 }
 
 /// A new volume that is filled from a backup.
+#[allow(clippy::too_many_lines, reason = "it is a table")]
 fn bootstrap() -> Vec<Case> {
     const BACKUP: &str = "stock_prediction_backup_20250801_120000.tar.gz";
     let store = json!({"objectStore": {"url": "s3://backups/trading"}});

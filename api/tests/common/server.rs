@@ -76,6 +76,46 @@ impl Server {
         Ok(server)
     }
 
+    /// The same, with what assigns pods to nodes and makes pods of Deployments and Jobs. Nodes are what a test creates:
+    /// nobody looks whether they live, and nobody runs their pods.
+    pub fn start_with_scheduler() -> Result<Self, Failure> {
+        let mut server = Self::start()?;
+        server.spawn(
+            "kube-scheduler",
+            &[
+                "--kubeconfig=kubeconfig",
+                "--leader-elect=false",
+                "--secure-port=0",
+            ],
+        )?;
+        server.spawn(
+            "kube-controller-manager",
+            &[
+                "--kubeconfig=kubeconfig",
+                "--leader-elect=false",
+                "--secure-port=0",
+                "--controllers=deployment-controller,replicaset-controller,job-controller,persistentvolume-binder-controller",
+            ],
+        )?;
+        Ok(server)
+    }
+
+    /// Sends a signal, such as `STOP`, to kube-apiserver.
+    pub fn signal(&self, name: &str) -> Result<(), Failure> {
+        // The first process is etcd, and the newest is in front.
+        let server = self.processes.iter().rev().nth(1);
+        let pid = server.ok_or("there is no kube-apiserver")?.id();
+        let status = Command::new("kill")
+            .args([format!("-{name}"), pid.to_string()])
+            .status()
+            .map_err(|error| format!("can't run kill: {error}"))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("kill -{name} {pid} failed"))
+        }
+    }
+
     /// The kubeconfig of an administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")

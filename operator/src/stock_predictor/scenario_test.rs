@@ -388,7 +388,7 @@ async fn only_a_class_that_cannot_grow_is_blamed_for_a_growth_that_is_refused(
             json!({"metadata": {"name": "standard"}, "provisioner": "p", "allowVolumeExpansion": expands}),
         ),
     };
-    let status = refused_growth(class, words).await;
+    let status = Box::pin(refused_growth(class, words)).await;
     assert_eq!(reason(&status, "VolumeReady"), volume);
     assert_eq!(reason(&status, "Reconciled"), "ApplyRefused");
     let conditions = status["conditions"].as_array().unwrap();

@@ -30,6 +30,7 @@ use self::apply::Prepared;
 use self::conditions::{Failure, Seen};
 use self::dereference::{Caches, Observed};
 use self::plan::{Cron, Plan};
+use self::update_status::Told;
 use self::validate::{Identity, ValidatedBackup, validate};
 use crate::clock;
 use crate::controller::Fault;
@@ -47,6 +48,8 @@ const BUSY: Duration = Duration::from_secs(10);
 const REFUSED: Duration = Duration::from_mins(1);
 /// How often one at rest is looked at: what it depends on is watched.
 const REST: Duration = Duration::from_mins(10);
+/// How soon one is looked at again of which the cache had an old version, if the cache doesn't say so before.
+const STALE: Duration = Duration::from_secs(1);
 /// From so many transient failures in a row on, this pass's own included, the status tells of them.
 const TELL_AFTER: u32 = 3;
 
@@ -173,9 +176,10 @@ pub async fn reconcile(object: &StorageBackup, context: &Context) -> Result<Dura
         now,
     });
     status::set_conditions(&mut status, &findings, identity.generation, now);
-    update_status::update_status(writer, recorder, object, &status, &findings).await?;
+    let told = update_status::update_status(writer, recorder, object, &status, &findings).await?;
     match applied.failures.into_iter().next() {
         Some(failure) => Err(failure.into()),
+        None if told == Told::Stale => Ok(STALE),
         None => Ok(look_again(
             object,
             &status,
@@ -264,3 +268,6 @@ fn look_again(
 #[cfg(test)]
 #[path = "scenario_test.rs"]
 mod scenarios;
+#[cfg(test)]
+#[path = "story_test.rs"]
+mod stories;

@@ -66,6 +66,15 @@ impl Run {
         self.job.name_any()
     }
 
+    /// The value of `spec.trigger` that it was made for, and how many runs were made by hand before.
+    pub fn wish(&self) -> Option<(String, i64)> {
+        let trigger = self.job.annotations().get(TRIGGER)?;
+        let name = self.name();
+        let (_, number) = name.rsplit_once('-')?;
+        let number = number.parse().ok().filter(|number| *number >= 0)?;
+        (self.kind == RunKind::Manual).then(|| (trigger.clone(), number))
+    }
+
     /// When it began.
     pub fn started(&self) -> Option<Time> {
         outcome::started(&self.job)

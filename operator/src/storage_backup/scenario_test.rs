@@ -13,7 +13,7 @@ use crate::mock::{Asked, Log, refusal, server};
 use crate::stock_predictor::fixture as predictors;
 
 /// A cache with these documents.
-fn store<K>(documents: &[Value]) -> Store<K>
+pub(super) fn store<K>(documents: &[Value]) -> Store<K>
 where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + 'static,
 {

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::EventType;
 use stockpredictor_api::backup_condition::{BackupCondition, BackupReason};
-use stockpredictor_api::{RunResult, StorageBackupStatus};
+use stockpredictor_api::{RunKind, RunResult, StorageBackupStatus};
 
 use super::conditions::Finding;
 use super::inventory;
@@ -36,6 +36,7 @@ pub fn with_news(before: &StorageBackupStatus, runs: &[Run]) -> StorageBackupSta
     for run in news {
         inventory::fold(&mut status, run);
     }
+    note_wishes(&mut status, runs);
     let active = runs
         .iter()
         .filter(|run| run.own && run.active() && !run.tests());
@@ -43,6 +44,22 @@ pub fn with_news(before: &StorageBackupStatus, runs: &[Run]) -> StorageBackupSta
         .max_by_key(|run| (run.started(), run.name()))
         .map(Run::name);
     status
+}
+
+/// A Job tells which wish it is for. Where that wasn't noted when the Job was made, because the operator died or the status
+/// couldn't be written, it is noted now: the next wish needs the next number.
+fn note_wishes(status: &mut StorageBackupStatus, runs: &[Run]) {
+    for run in runs.iter().filter(|run| run.own) {
+        if run.kind == RunKind::Initial && status.initial_run.is_none() {
+            status.initial_run = Some(run.name());
+        }
+        if let Some((trigger, number)) = run.wish()
+            && number >= status.manual_runs.unwrap_or_default()
+        {
+            status.acknowledged_trigger = Some(trigger);
+            status.manual_runs = Some(number + 1);
+        }
+    }
 }
 
 /// The wish that was granted is noted, so that it is granted once.

@@ -1,7 +1,8 @@
 //! Step 5: says what is the case.
 //!
 //! In: the status document and the findings. Out: a status write when the document changed, and an Event for what happened
-//! since the live one. An Event that can't be written is logged and not tried again: the status says the same.
+//! since. It is never written over one that it wasn't made from: a cache that lags would take back what was noted. An Event
+//! that can't be written is logged and not tried again: the status says the same.
 
 use kube::Resource;
 use kube::runtime::events::{Event, Recorder};
@@ -10,7 +11,18 @@ use stockpredictor_api::{StorageBackup, StorageBackupStatus};
 use super::conditions::Finding;
 use super::status::notes;
 use crate::stock_predictor::update_status::note;
-use crate::writer::{Error, Outcome, Writer, explain};
+use crate::writer::{Error, Writer, explain};
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The object has that status, or is gone.
+    Already,
+    /// It was written.
+    Now,
+    /// The object isn't the one of the cache any more.
+    Stale,
+}
 
 /// Writes `status` if it isn't what the object has.
 ///
@@ -22,14 +34,18 @@ pub async fn update_status(
     object: &StorageBackup,
     status: &StorageBackupStatus,
     findings: &[Finding],
-) -> Result<Outcome, Error> {
+) -> Result<Told, Error> {
     if object.status.as_ref() == Some(status) {
-        return Ok(Outcome::Unchanged);
+        return Ok(Told::Already);
     }
-    // The cached object may be older than our last write: whether there is something to say is decided by the live one.
-    let Some(before) = writer.apply_status(object, status).await? else {
-        return Ok(Outcome::Unchanged);
-    };
+    match writer.set_status(object, status).await {
+        Ok(()) => {}
+        // The cache is told of the change, and the next pass makes the status from that.
+        Err(error) if error.category() == "conflict" => return Ok(Told::Stale),
+        Err(error) if error.category() == "not_found" => return Ok(Told::Already),
+        Err(error) => return Err(error),
+    }
+    let before = object.status.clone().unwrap_or_default();
     for told in notes(&before, status, findings) {
         let event = Event {
             type_: told.event_type(),
@@ -46,5 +62,5 @@ pub async fn update_status(
             );
         }
     }
-    Ok(Outcome::Written)
+    Ok(Told::Now)
 }

@@ -73,6 +73,7 @@ impl<K> Object for K where
 }
 
 /// A namespace of its own.
+#[derive(Clone)]
 pub struct Cluster {
     client: Client,
     namespace: String,
@@ -108,6 +109,15 @@ impl Operator {
 impl Cluster {
     /// A namespace on the shared server, which knows our definitions.
     pub async fn new(namespace: &str) -> Self {
+        Self::shared_by(namespace, Server::start).await
+    }
+
+    /// The same with a scheduler, and the controllers of Deployments, Jobs and volumes. A test file uses one of the two.
+    pub async fn scheduled(namespace: &str) -> Self {
+        Self::shared_by(namespace, Server::start_with_scheduler).await
+    }
+
+    async fn shared_by(namespace: &str, start: fn() -> Result<Server, String>) -> Self {
         let server = {
             let mut shared = SERVER
                 .lock()
@@ -115,7 +125,7 @@ impl Cluster {
             if let Some(server) = shared.upgrade() {
                 server
             } else {
-                let server = Arc::new(Server::start().unwrap());
+                let server = Arc::new(start().unwrap());
                 install(&server);
                 *shared = Arc::downgrade(&server);
                 server
@@ -130,6 +140,10 @@ impl Cluster {
     }
 
     async fn on(server: Arc<Server>, namespace: &str) -> Self {
+        // What the operator logs, for whoever looks into a failure.
+        if let Ok(filter) = std::env::var("STOCKPREDICTOR_TEST_LOG") {
+            stockpredictor_operator::logging::init(&filter).unwrap();
+        }
         let kubeconfig = Kubeconfig::read_from(server.kubeconfig()).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
@@ -146,6 +160,28 @@ impl Cluster {
             namespace: namespace.to_owned(),
             server,
         }
+    }
+
+    /// The clients that the program would have: one for requests and one for watches.
+    pub async fn clients_of_the_program(&self) -> (Client, Client) {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig()).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap();
+        stockpredictor_operator::run::clients(&config).unwrap()
+    }
+
+    /// A server of its own that knows our definitions, with several namespaces.
+    pub async fn alone(namespaces: &[&str]) -> Vec<Self> {
+        let server = Arc::new(Server::start().unwrap());
+        install(&server);
+        let all = namespaces.iter().map(|name| Self::on(server.clone(), name));
+        futures::future::join_all(all).await
+    }
+
+    /// Sends a signal, such as `STOP`, to the API server.
+    pub fn signal(&self, name: &str) {
+        self.server.signal(name).unwrap();
     }
 
     /// The kubeconfig of an administrator.
@@ -182,11 +218,17 @@ impl Cluster {
         self.operator_with(self.client.clone())
     }
 
-    /// Starts all controllers, with a client of the test's.
+    /// Starts all controllers, with a client of the test's for everything but watches.
     pub fn operator_with(&self, client: Client) -> Operator {
+        self.operator_with_clients(client, self.client.clone())
+    }
+
+    /// Starts all controllers, with clients of the test's.
+    pub fn operator_with_clients(&self, client: Client, watch_client: Client) -> Operator {
         let (stop, until) = stop();
         let shared = Shared {
             client,
+            watch_client,
             ..self.shared()
         };
         let (health, scope) = (shared.health.clone(), self.scope());
@@ -219,8 +261,17 @@ impl Cluster {
 
     /// Starts the controller of `StorageBackups` alone.
     pub fn backup_operator(&self) -> Operator {
+        self.backup_operator_with(self.client.clone(), self.client.clone())
+    }
+
+    /// The same with clients of the test's.
+    pub fn backup_operator_with(&self, client: Client, watch_client: Client) -> Operator {
         let (stop, until) = stop();
-        let shared = self.shared();
+        let shared = Shared {
+            client,
+            watch_client,
+            ..self.shared()
+        };
         let health = shared.health.clone();
         let task = tokio::spawn(storage_backup::controller::control(
             shared,
