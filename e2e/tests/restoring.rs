@@ -86,6 +86,33 @@ const JOB_DIES: [&str; 5] = [
     "--now",
 ];
 
+/// Makes a backup of a volume that nothing can be predicted from, and puts the volume right again; the backup's name.
+async fn unservable(sandbox: &Sandbox) -> Result<String> {
+    sandbox
+        .shell("nvda", "mv stock_data/historical stock_data/aside")
+        .await?;
+    let spec = json!({"runOnCreate": true});
+    sandbox.apply(&backup("unservable", spec)).await?;
+    let made = sandbox
+        .until("sb", "unservable", "a backup", RUN, |object| {
+            object["status"]["lastRun"]["result"] == "Succeeded"
+        })
+        .await?;
+    sandbox
+        .shell(
+            "nvda",
+            "rm -rf stock_data/historical; mv stock_data/aside stock_data/historical",
+        )
+        .await?;
+    let name = made["status"]["backups"][0]["name"].as_str();
+    Ok(name.context("a name")?.to_owned())
+}
+
+/// A restore of it that waits for a person.
+fn held(bad: &str) -> Value {
+    json!({"backup": bad, "onFailure": "Hold", "timeLimits": {"start": "20s"}})
+}
+
 /// The same forecast by the same model.
 fn same(first: &Value, now: &Value) -> Result<()> {
     for member in ["predicted_price", "as_of", "interval"] {
@@ -243,20 +270,14 @@ async fn the_operator_and_a_jobs_pod_may_die_in_the_middle_of_a_restore() {
 #[ignore = "needs a cluster: make test-e2e"]
 async fn a_restore_that_does_not_become_ready_rolls_back_or_waits_for_a_person() {
     with_namespace("rollback", |sandbox| async move {
-        let (first, _) = backed_up(&sandbox, "nvda", json!({})).await?;
+        let (first, made) = backed_up(&sandbox, "nvda", json!({})).await?;
+        let good = &made["backups"][0]["name"];
+        let bad = unservable(&sandbox).await?;
         sandbox
             .shell("nvda", "echo new > stock_data/marker")
             .await?;
-        let hurry = |changes: Value| {
-            let mut spec = json!({"timeLimits": {"start": "1s"}});
-            if let (Some(spec), Some(changes)) = (spec.as_object_mut(), changes.as_object()) {
-                spec.extend(changes.clone());
-            }
-            spec
-        };
-        sandbox
-            .apply(&in_place("back", "nvda", hurry(json!({}))))
-            .await?;
+        let spec = json!({"backup": bad, "timeLimits": {"start": "20s"}});
+        sandbox.apply(&in_place("back", "nvda", spec)).await?;
         let status = ends(&sandbox, "back", "RolledBack").await?;
         ensure!(status["failure"]["reason"] == "NotReady", "{status:#}");
         ensure!(sandbox.shell("nvda", "cat stock_data/marker").await? == "new\n");
@@ -267,9 +288,7 @@ async fn a_restore_that_does_not_become_ready_rolls_back_or_waits_for_a_person()
             ("held", "RollBack", "RolledBack"),
             ("kept", "Commit", "Completed"),
         ] {
-            sandbox
-                .apply(&in_place(name, "nvda", hurry(json!({"onFailure": "Hold"}))))
-                .await?;
+            sandbox.apply(&in_place(name, "nvda", held(&bad))).await?;
             ends(&sandbox, name, "Held").await?;
             eventually(SOON, "the predictor is stopped", || async {
                 Ok(sandbox.pods("nvda").await?.is_empty().then_some(()))
@@ -293,7 +312,13 @@ async fn a_restore_that_does_not_become_ready_rolls_back_or_waits_for_a_person()
             .shell("nvda", "cat stock_data/marker || echo gone")
             .await?;
         ensure!(marker.contains("gone"), "{marker}");
-        sandbox.ready("nvda").await
+        // That is what was decided, and not the end of it.
+        sandbox
+            .apply(&in_place("good", "nvda", json!({"backup": good})))
+            .await?;
+        ends(&sandbox, "good", "Completed").await?;
+        sandbox.ready("nvda").await?;
+        same(&first, &sandbox.predict("nvda", "NVDA").await?)
     })
     .await;
 }
@@ -306,18 +331,19 @@ async fn what_cannot_be_restored_is_refused_before_anything_stops() {
             Key::create(&sandbox, "right").await?,
             Key::create(&sandbox, "wrong").await?,
         );
-        let (_, made) = backed_up(&sandbox, "plain", json!({})).await?;
-        let good = made["backups"][0]["name"]
-            .as_str()
-            .context("name")?
-            .to_owned();
-        let spec = json!({"runOnCreate": true, "encryption": {"recipients": [key.recipient]}});
-        sandbox.apply(&backup("sealed", spec)).await?;
+        let spec = json!({"encryption": {"recipients": [key.recipient]}});
+        let (_, made) = backed_up(&sandbox, "sealed", spec).await?;
+        let sealed = made["backups"][0]["name"].clone();
         sandbox
-            .until("sb", "sealed", "a backup", RUN, |object| {
+            .apply(&backup("plain", json!({"runOnCreate": true})))
+            .await?;
+        let made = sandbox
+            .until("sb", "plain", "a backup", RUN, |object| {
                 object["status"]["lastRun"]["result"] == "Succeeded"
             })
             .await?;
+        let good = made["status"]["backups"][0]["name"].as_str();
+        let good = good.context("name")?.to_owned();
         let before = sandbox.pod_uids("nvda").await?;
         let fails = async |name: &str, from: &str, spec: Value, reason: &str| {
             sandbox.apply(&in_place(name, from, spec)).await?;
@@ -330,11 +356,11 @@ async fn what_cannot_be_restored_is_refused_before_anything_stops() {
             println!("{name}: {}", status["failure"]["message"]);
             anyhow::Ok(())
         };
-        fails("no-key", "sealed", json!({}), "KeyMissing").await?;
+        fails("no-key", "sealed", json!({"backup": sealed}), "KeyMissing").await?;
         fails(
             "wrong-key",
             "sealed",
-            json!({"identitySecret": other.secret()}),
+            json!({"backup": sealed, "identitySecret": other.secret()}),
             "KeyWrong",
         )
         .await?;
@@ -517,12 +543,12 @@ async fn the_commands_of_the_page_lead_through_a_restore() {
         let said = shell(good).await?;
         ensure!(said.contains("nvda_lstm_model/"), "{said}");
         // Those who decide need one that waits for it.
-        let held = json!({"onFailure": "Hold", "timeLimits": {"start": "1s"}});
+        let bad = unservable(&sandbox).await?;
         sandbox
             .kubectl(&["wait", "--for=delete", "sr/nvda-restore", "--timeout=60s"])
             .await?;
         sandbox
-            .apply(&in_place("nvda-restore", "nvda-weekly", held))
+            .apply(&in_place("nvda-restore", "nvda-weekly", held(&bad)))
             .await?;
         ends(&sandbox, "nvda-restore", "Held").await?;
         shell(decide.lines().next().context("a command")?).await?;
