@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::command;
 use crate::sandbox::Sandbox;
@@ -88,6 +88,16 @@ impl Sandbox {
             .await
             .map(drop)
     }
+}
+
+/// A `StorageBackup` of the predictor `nvda`.
+pub fn backup(name: &str, spec: &Value) -> String {
+    let mut object = json!({
+        "apiVersion": "stockpredictor.io/v1alpha1", "kind": "StorageBackup",
+        "metadata": {"name": name}, "spec": spec,
+    });
+    object["spec"]["predictorRef"] = json!({"name": "nvda"});
+    object.to_string()
 }
 
 /// The condition of an object; null where it has none of that type.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use stockpredictor_e2e::objects::backup;
 use stockpredictor_e2e::sandbox::SOON;
 use stockpredictor_e2e::{Key, Sandbox, Store, command, with_namespace};
 
@@ -11,15 +12,6 @@ use stockpredictor_e2e::{Key, Sandbox, Store, command, with_namespace};
 const RUN: Duration = Duration::from_mins(2);
 /// Two times of a schedule of each minute, and their runs.
 const TWO_RUNS: Duration = Duration::from_mins(5);
-
-fn backup(name: &str, spec: Value) -> String {
-    let mut object = json!({
-        "apiVersion": "stockpredictor.io/v1alpha1", "kind": "StorageBackup",
-        "metadata": {"name": name}, "spec": spec,
-    });
-    object["spec"]["predictorRef"] = json!({"name": "nvda"});
-    object.to_string()
-}
 
 /// Asks for a run and waits for its end; the status.
 async fn run(sandbox: &Sandbox, name: &str, trigger: &str) -> Result<Value> {
@@ -53,7 +45,7 @@ async fn backups_by_the_clock_are_encrypted_in_two_places_verified_and_proven() 
             "verification": {"identitySecret": key.secret(), "restoreTest": {"schedule": "* * * * *"}},
             "objectives": {"rpo": "1h"},
         });
-        sandbox.apply(&backup("nvda", spec)).await?;
+        sandbox.apply(&backup("nvda", &spec)).await?;
 
         let done = sandbox
             .until("sb", "nvda", "an incremental one after a full one, proven", TWO_RUNS, |object| {
@@ -191,7 +183,7 @@ async fn a_run_that_cannot_start_is_explained_within_two_minutes_and_does_not_st
         ] {
             let mut spec = spec;
             spec["runOnCreate"] = json!(true);
-            sandbox.apply(&backup(name, spec)).await?;
+            sandbox.apply(&backup(name, &spec)).await?;
         }
         let told = async |name: &str, part: &str| {
             let said = sandbox
@@ -238,7 +230,7 @@ async fn a_loss_is_suspect_until_accepted_and_no_deletion_takes_an_archive() {
         sandbox
             .apply(&backup(
                 "nvda",
-                json!({"runOnCreate": true, "retention": {"last": 1}}),
+                &json!({"runOnCreate": true, "retention": {"last": 1}}),
             ))
             .await?;
         let first = sandbox

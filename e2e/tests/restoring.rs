@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use stockpredictor_e2e::objects::condition;
+use stockpredictor_e2e::objects::{backup, condition};
 use stockpredictor_e2e::sandbox::{READY, SOON};
 use stockpredictor_e2e::wait::eventually;
 use stockpredictor_e2e::{Key, Sandbox, Store, chart, command, with_namespace};
@@ -15,17 +15,8 @@ const RUN: Duration = Duration::from_mins(2);
 /// A whole restore there.
 const RESTORE: Duration = Duration::from_mins(5);
 
-fn backup(name: &str, spec: Value) -> String {
-    let mut object = json!({
-        "apiVersion": "stockpredictor.io/v1alpha1", "kind": "StorageBackup",
-        "metadata": {"name": name}, "spec": spec,
-    });
-    object["spec"]["predictorRef"] = json!({"name": "nvda"});
-    object.to_string()
-}
-
 /// A restore of `nvda` in place from the `StorageBackup` `from`.
-fn in_place(name: &str, from: &str, spec: Value) -> String {
+fn in_place(name: &str, from: &str, spec: &Value) -> String {
     let mut object = json!({
         "apiVersion": "stockpredictor.io/v1alpha1", "kind": "StorageRestore",
         "metadata": {"name": name}, "spec": spec,
@@ -61,7 +52,7 @@ async fn backed_up(sandbox: &Sandbox, name: &str, spec: Value) -> Result<(Value,
     let first = sandbox.predict("nvda", "NVDA").await?;
     let mut spec = spec;
     spec["runOnCreate"] = json!(true);
-    sandbox.apply(&backup(name, spec)).await?;
+    sandbox.apply(&backup(name, &spec)).await?;
     let made = sandbox
         .until("sb", name, "the first backup", RUN, |object| {
             object["status"]["lastRun"]["result"] == "Succeeded"
@@ -92,7 +83,7 @@ async fn unservable(sandbox: &Sandbox) -> Result<String> {
         .shell("nvda", "mv stock_data/historical stock_data/aside")
         .await?;
     let spec = json!({"runOnCreate": true});
-    sandbox.apply(&backup("unservable", spec)).await?;
+    sandbox.apply(&backup("unservable", &spec)).await?;
     let made = sandbox
         .until("sb", "unservable", "a backup", RUN, |object| {
             object["status"]["lastRun"]["result"] == "Succeeded"
@@ -152,9 +143,11 @@ async fn what_was_destroyed_comes_back_and_predicts_the_same() {
             .condition("nvda", "Ready", "False", "ModelMissing", SOON)
             .await?;
         // Two at once: the second waits, and finds the same.
-        sandbox.apply(&in_place("first", "nvda", json!({}))).await?;
         sandbox
-            .apply(&in_place("second", "nvda", json!({})))
+            .apply(&in_place("first", "nvda", &json!({})))
+            .await?;
+        sandbox
+            .apply(&in_place("second", "nvda", &json!({})))
             .await?;
         sandbox
             .until("sr", "second", "it waits for the first", SOON, |object| {
@@ -224,7 +217,7 @@ async fn the_operator_and_a_jobs_pod_may_die_in_the_middle_of_a_restore() {
     with_namespace("deaths", |sandbox| async move {
         let (first, _) = backed_up(&sandbox, "nvda", json!({})).await?;
         sandbox.shell("nvda", "rm -rf ml_models/*").await?;
-        sandbox.apply(&in_place("back", "nvda", json!({}))).await?;
+        sandbox.apply(&in_place("back", "nvda", &json!({}))).await?;
         let killed = RefCell::new(Vec::new());
         eventually(RESTORE, "the restore ends", || async {
             let phase = sandbox.object("sr", "back").await?["status"]["phase"].clone();
@@ -277,7 +270,7 @@ async fn a_restore_that_does_not_become_ready_rolls_back_or_waits_for_a_person()
             .shell("nvda", "echo new > stock_data/marker")
             .await?;
         let spec = json!({"backup": bad, "timeLimits": {"start": "20s"}});
-        sandbox.apply(&in_place("back", "nvda", spec)).await?;
+        sandbox.apply(&in_place("back", "nvda", &spec)).await?;
         let status = ends(&sandbox, "back", "RolledBack").await?;
         ensure!(status["failure"]["reason"] == "NotReady", "{status:#}");
         ensure!(sandbox.shell("nvda", "cat stock_data/marker").await? == "new\n");
@@ -288,7 +281,7 @@ async fn a_restore_that_does_not_become_ready_rolls_back_or_waits_for_a_person()
             ("held", "RollBack", "RolledBack"),
             ("kept", "Commit", "Completed"),
         ] {
-            sandbox.apply(&in_place(name, "nvda", held(&bad))).await?;
+            sandbox.apply(&in_place(name, "nvda", &held(&bad))).await?;
             ends(&sandbox, name, "Held").await?;
             eventually(SOON, "the predictor is stopped", || async {
                 Ok(sandbox.pods("nvda").await?.is_empty().then_some(()))
@@ -314,7 +307,7 @@ async fn a_restore_that_does_not_become_ready_rolls_back_or_waits_for_a_person()
         ensure!(marker.contains("gone"), "{marker}");
         // That is what was decided, and not the end of it.
         sandbox
-            .apply(&in_place("good", "nvda", json!({"backup": good})))
+            .apply(&in_place("good", "nvda", &json!({"backup": good})))
             .await?;
         ends(&sandbox, "good", "Completed").await?;
         sandbox.ready("nvda").await?;
@@ -335,7 +328,7 @@ async fn what_cannot_be_restored_is_refused_before_anything_stops() {
         let (_, made) = backed_up(&sandbox, "sealed", spec).await?;
         let sealed = made["backups"][0]["name"].clone();
         sandbox
-            .apply(&backup("plain", json!({"runOnCreate": true})))
+            .apply(&backup("plain", &json!({"runOnCreate": true})))
             .await?;
         let made = sandbox
             .until("sb", "plain", "a backup", RUN, |object| {
@@ -346,7 +339,7 @@ async fn what_cannot_be_restored_is_refused_before_anything_stops() {
         let good = good.context("name")?.to_owned();
         let before = sandbox.pod_uids("nvda").await?;
         let fails = async |name: &str, from: &str, spec: Value, reason: &str| {
-            sandbox.apply(&in_place(name, from, spec)).await?;
+            sandbox.apply(&in_place(name, from, &spec)).await?;
             let status = ends(&sandbox, name, "Failed").await?;
             ensure!(
                 status["failure"]["reason"] == reason,
@@ -382,7 +375,7 @@ async fn what_cannot_be_restored_is_refused_before_anything_stops() {
             )
             .await?;
         sandbox
-            .apply(&in_place("plan", "plain", json!({"dryRun": true})))
+            .apply(&in_place("plan", "plain", &json!({"dryRun": true})))
             .await?;
         let status = ends(&sandbox, "plan", "Planned").await?;
         ensure!(
@@ -421,7 +414,7 @@ async fn a_clone_in_another_namespace_is_filled_before_its_first_pod_and_fails_c
 
         // A new claim in the same namespace, which a predictor of its name takes up.
         let spec = json!({"target": {"newClaim": {"name": "second", "size": "1Gi"}}});
-        sandbox.apply(&in_place("second", "nvda", spec)).await?;
+        sandbox.apply(&in_place("second", "nvda", &spec)).await?;
         ends(&sandbox, "second", "Completed").await?;
         sandbox.create_predictor("second", json!({"samples": false})).await?;
         sandbox.ready("second").await?;
@@ -548,7 +541,7 @@ async fn the_commands_of_the_page_lead_through_a_restore() {
             .kubectl(&["wait", "--for=delete", "sr/nvda-restore", "--timeout=60s"])
             .await?;
         sandbox
-            .apply(&in_place("nvda-restore", "nvda-weekly", held(&bad)))
+            .apply(&in_place("nvda-restore", "nvda-weekly", &held(&bad)))
             .await?;
         ends(&sandbox, "nvda-restore", "Held").await?;
         shell(decide.lines().next().context("a command")?).await?;
