@@ -390,7 +390,7 @@ async fn what_cannot_be_restored_is_refused_before_anything_stops() {
                 &format!("cd backups; printf rot | dd of={good} bs=1 seek=1000 conv=notrunc"),
             )
             .await?;
-        fails("rotten", "plain", json!({"backup": good}), "HashMismatch").await?;
+        fails("rotten", "plain", json!({"backup": good}), "Damaged").await?;
         ensure!(
             before == sandbox.pod_uids("nvda").await?,
             "the predictor was stopped"
