@@ -23,16 +23,17 @@ use crate::job::pod::{Access, PodPlan, Settings};
 use crate::job::{Component, labels};
 use crate::storage_restore::build::choice;
 use crate::storage_restore::dereference::stored;
+use crate::storage_restore::observe::MADE_BY;
 use crate::storage_restore::plan::{Note, RETRY};
-use crate::storage_restore::source::{Resolved, resolve};
+use crate::storage_restore::source::{Choice, Resolved, resolve};
 use crate::writer::{self, Error, Writer, digest};
 
 /// The annotation of a claim that tells whether it is filled.
 pub const STATE: &str = "stockpredictor.io/bootstrap";
 /// It must be filled.
-const FILLING: &str = "Filling";
+pub const FILLING: &str = "Filling";
 /// It is filled.
-const FILLED: &str = "Filled";
+pub const FILLED: &str = "Filled";
 /// The annotation of the Job with a digest of what it fills the volume from.
 const SOURCE_HASH: &str = "stockpredictor.io/source-hash";
 /// How long the Job may take, in seconds.
@@ -123,8 +124,8 @@ pub async fn dereference(
                     predictor: name.clone(),
                 });
             }
-            let backup = bootstrap.backup.as_deref();
-            Some(resolve(&source, backup, &namespace, None, stored.as_ref()))
+            let choice = Choice::of(bootstrap.backup.as_deref(), bootstrap.at.as_ref());
+            Some(resolve(&source, choice, &namespace, None, stored.as_ref()))
         }
     };
     Ok(Seen { job, pods, source })
@@ -149,12 +150,19 @@ pub fn plan(
     }
     match claim.filter(|_| plan.usable()).and_then(state) {
         Some(FILLED) => return Fill::Filled,
+        Some(FILLING) if claim.is_some_and(restores) => {
+            return Fill::Refused(
+                "a StorageRestore fills this claim and has not completed; `kubectl get sr` tells how far it is. If it failed, \
+                 delete the claim and restore anew"
+                    .into(),
+            );
+        }
         Some(FILLING) => {}
         _ => return Fill::Unneeded,
     }
     let Some(asked) = asked else {
         return Fill::Refused(
-            "spec.storage.bootstrapFrom was taken away before the volume was filled".into(),
+            "spec.storage.bootstrapFrom was taken away before the volume was filled; put it back, or delete the claim".into(),
         );
     };
     let Some(job) = &seen.job else {
@@ -187,8 +195,11 @@ pub fn plan(
     }
 }
 
-/// The word that the claim should carry.
+/// The word that the claim should carry. That of a claim which a restore makes is the restore's.
 pub fn annotation<'a>(fill: &Fill, live: Option<&'a PersistentVolumeClaim>) -> Option<&'a str> {
+    if live.is_some_and(restores) {
+        return None;
+    }
     match (fill, live.and_then(state)) {
         (Fill::First, None) => Some(FILLING),
         (Fill::Done, Some(FILLING)) => Some(FILLED),
@@ -313,6 +324,11 @@ fn hash(asked: &Bootstrap) -> String {
     digest(&serde_json::to_value(asked).unwrap_or_default())
 }
 
+/// True for a claim that a `StorageRestore` made.
+fn restores(claim: &PersistentVolumeClaim) -> bool {
+    claim.annotations().contains_key(MADE_BY)
+}
+
 fn state(claim: &PersistentVolumeClaim) -> Option<&str> {
     claim.annotations().get(STATE).map(String::as_str)
 }
@@ -428,6 +444,33 @@ mod tests {
             decided(Some(&word("Filling")), Some(outdated), false, 1),
             Fill::Retry
         );
+    }
+
+    #[test]
+    fn a_claim_that_a_restore_fills_is_left_to_it_until_it_says_so() {
+        let made = |state: &str| {
+            claim(&json!({"metadata": {"annotations": {STATE: state, MADE_BY: "uid"}}}))
+        };
+        for asked in [json!({}), asked()] {
+            let predictor = validated(&asked);
+            let decide = |state: &str| {
+                let (claim, now) = (made(state), Timestamp::UNIX_EPOCH);
+                let kept = ClaimPlan::Keep { size: "1Gi".into() };
+                plan(
+                    &predictor,
+                    &kept,
+                    Some(&claim),
+                    &Seen::default(),
+                    false,
+                    now,
+                )
+            };
+            assert!(
+                matches!(decide(FILLING), Fill::Refused(why) if why.contains("kubectl get sr"))
+            );
+            assert!(decide(FILLED).lets_start());
+        }
+        assert_eq!(annotation(&Fill::Filled, Some(&made(FILLED))), None);
     }
 
     #[rstest]

@@ -15,6 +15,7 @@ use stockpredictor_api::condition::{ConditionType, Reason};
 use stockpredictor_api::{DeletionPolicy, StockPredictor};
 
 use super::conditions::{Finding, State};
+use super::needed::{needed, remove_finished_jobs};
 use super::{Context, bootstrap, claim, labels, status, update_status};
 use crate::clock;
 use crate::writer::{self, Child, Error, Outcome, Owner, Writer};
@@ -169,6 +170,9 @@ async fn end(context: &Context, live: &mut StockPredictor) -> Result<Verdict, Er
     else {
         return Ok(Verdict::Release);
     };
+    if let Some(why) = needed(writer, &namespace, &name).await? {
+        return Ok(Verdict::Keep(why));
+    }
     if !claim::deletable(&found, &name) {
         return Ok(Verdict::Keep("the operator did not create it".into()));
     }
@@ -179,6 +183,7 @@ async fn end(context: &Context, live: &mut StockPredictor) -> Result<Verdict, Er
     *live = newest;
     if takes_claim(live) {
         writer.delete_created_claim(owner, &found).await?;
+        remove_finished_jobs(writer, &namespace, &name).await?;
     }
     Ok(Verdict::Release)
 }

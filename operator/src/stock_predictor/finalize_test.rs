@@ -15,6 +15,9 @@ struct World {
     claim: Option<Value>,
     pods: Vec<Value>,
     others: Vec<Value>,
+    backups: Vec<Value>,
+    restores: Vec<Value>,
+    jobs: Vec<Value>,
 }
 
 /// An object with the policy `Delete` that is being deleted; its Deployment is gone, its claim is there.
@@ -33,6 +36,9 @@ fn ended() -> World {
             "annotations": {labels::CREATED_BY: "stockpredictor-operator"}}})),
         pods: vec![],
         others: vec![],
+        backups: vec![],
+        restores: vec![],
+        jobs: vec![],
     }
 }
 
@@ -84,6 +90,9 @@ fn serve(
             ("GET", CLAIM) => got(&world.claim),
             ("GET", "pods") => (200, json!({"metadata": {}, "items": world.pods})),
             ("GET", "stockpredictors") => (200, json!({"metadata": {}, "items": world.others})),
+            ("GET", "storagebackups") => (200, json!({"metadata": {}, "items": world.backups})),
+            ("GET", "storagerestores") => (200, json!({"metadata": {}, "items": world.restores})),
+            ("GET", "jobs") => (200, json!({"metadata": {}, "items": world.jobs})),
             ("POST" | "DELETE", _) => (201, asked.body.clone()),
             _ => refusal(404, "not found"),
         })
@@ -318,6 +327,79 @@ async fn a_claim_that_others_use_stays(
         }
         None => assert_eq!(deletions(&log), [format!("DELETE {CLAIM}")]),
     }
+}
+
+fn stored(predictor: &str, place: &Value, archives: i64) -> Value {
+    let mut destination = json!({"name": "x"});
+    destination
+        .as_object_mut()
+        .unwrap()
+        .extend(place.as_object().unwrap().clone());
+    json!({
+        "metadata": {"name": "daily", "namespace": "default"},
+        "spec": {"predictorRef": {"name": predictor}, "destinations": [destination]},
+        "status": {"destinations": [{"name": "x", "archives": archives}]},
+    })
+}
+
+fn restore(predictor: &str, phase: &str) -> Value {
+    json!({
+        "metadata": {"name": "back", "namespace": "default"},
+        "spec": {"source": {}, "target": {"inPlace": {"predictorRef": {"name": predictor}}}},
+        "status": {"phase": phase},
+    })
+}
+
+#[rstest]
+#[case::archives(vec![stored("nvda", &json!({"volume": {}}), 2)], vec![], Some("StorageBackup daily"))]
+#[case::no_archives(vec![stored("nvda", &json!({"volume": {}}), 0)], vec![], None)]
+#[case::archives_elsewhere(vec![stored("nvda", &json!({"claim": {"name": "nas"}}), 2)], vec![], None)]
+#[case::archives_of_another(vec![stored("tsla", &json!({"volume": {}}), 2)], vec![], None)]
+#[case::a_restore(vec![], vec![restore("nvda", "Held")], Some("StorageRestore back"))]
+#[case::a_restore_that_is_over(vec![], vec![restore("nvda", "RolledBack")], None)]
+#[case::a_restore_of_another(vec![], vec![restore("tsla", "Held")], None)]
+#[tokio::test]
+async fn a_claim_with_archives_or_a_restore_stays(
+    #[case] backups: Vec<Value>,
+    #[case] restores: Vec<Value>,
+    #[case] why: Option<&str>,
+) {
+    let mut world = ended();
+    (world.backups, world.restores) = (backups, restores);
+    let (outcome, log) = pass(world, &[], nothing).await;
+    outcome.unwrap();
+    match why {
+        Some(why) => {
+            assert_eq!(log.writes(), [LET_GO, "POST events"]);
+            assert!(note(&log).contains(why), "{}", note(&log));
+        }
+        None => assert_eq!(deletions(&log), [format!("DELETE {CLAIM}")]),
+    }
+}
+
+#[tokio::test]
+async fn finished_jobs_do_not_keep_a_claim_that_goes() {
+    let job = |name: &str, claim: &str, over: bool| {
+        let conditions =
+            json!([{"type": "Complete", "status": if over { "True" } else { "False" }}]);
+        json!({
+            "metadata": {"name": name, "namespace": "default", "uid": name, "resourceVersion": "1"},
+            "spec": {"template": {"metadata": {"labels": {labels::CLAIM_LABEL: labels::claim_value(claim)}}, "spec": {"containers": []}}},
+            "status": {"conditions": conditions},
+        })
+    };
+    let mut world = ended();
+    world.jobs = vec![
+        job("ended", "nvda", true),
+        job("works", "nvda", false),
+        job("others", "tsla", true),
+    ];
+    let (outcome, log) = pass(world, &[], nothing).await;
+    outcome.unwrap();
+    assert_eq!(
+        deletions(&log),
+        [format!("DELETE {CLAIM}"), "DELETE jobs/ended".into()]
+    );
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ pub mod finalize;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod labels;
+mod needed;
 pub mod pods;
 pub mod stats;
 pub mod status;

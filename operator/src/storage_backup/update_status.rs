@@ -4,8 +4,9 @@
 //! since. It is never written over one that it wasn't made from: a cache that lags would take back what was noted. An Event
 //! that can't be written is logged and not tried again: the status says the same.
 
-use kube::Resource;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, Recorder};
+use kube::{Resource, ResourceExt};
 use stockpredictor_api::{StorageBackup, StorageBackupStatus};
 
 use super::conditions::Finding;
@@ -46,13 +47,25 @@ pub async fn update_status(
         Err(error) => return Err(error),
     }
     let before = object.status.clone().unwrap_or_default();
+    // Equal reasons become one Event with the note of the first, so that each run needs something of its own.
+    let job = |status: &StorageBackupStatus| {
+        let ended = status.last_run.as_ref().map(|run| run.job.clone());
+        status.active.clone().or(ended)
+    };
+    let job = job(status).map(|name| ObjectReference {
+        api_version: Some("batch/v1".into()),
+        kind: Some("Job".into()),
+        namespace: object.namespace(),
+        name: Some(name),
+        ..ObjectReference::default()
+    });
     for told in notes(&before, status, findings) {
         let event = Event {
             type_: told.event_type(),
             note: Some(note(&told.text)),
             reason: told.reason,
             action: "Backup".to_owned(),
-            secondary: None,
+            secondary: job.clone(),
         };
         if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
             tracing::warn!(

@@ -22,8 +22,8 @@ use crate::job::document::{Document, ROOT, Restore, Task};
 use crate::job::place::{Mounts, mount, mount_identity};
 use crate::job::pod::{Access, PodPlan, Settings};
 use crate::job::{Component, labels};
-use crate::stock_predictor;
 use crate::stock_predictor::validate::ValidatedPredictor;
+use crate::stock_predictor::{self, bootstrap};
 
 /// How often a Job's pod is tried again.
 const RETRIES: i32 = 3;
@@ -173,10 +173,11 @@ pub fn build_claim(restore: &StorageRestore, new: &NewClaim) -> PersistentVolume
             name: Some(new.name.clone()),
             namespace: restore.namespace(),
             labels: Some(stock_predictor::labels::child(&new.name)),
-            annotations: Some(BTreeMap::from([(
-                MADE_BY.to_owned(),
-                restore.uid().unwrap_or_default(),
-            )])),
+            // From its first moment on it says that it isn't filled, so that no predictor takes it for an empty one.
+            annotations: Some(BTreeMap::from([
+                (MADE_BY.to_owned(), restore.uid().unwrap_or_default()),
+                (bootstrap::STATE.to_owned(), bootstrap::FILLING.to_owned()),
+            ])),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {

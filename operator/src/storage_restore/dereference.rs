@@ -36,8 +36,28 @@ pub struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// The other restores of the namespace; only those that may come first are of interest, so only before the beginning.
     pub others: Vec<StorageRestore>,
+    /// The predictors of the namespace, whose claims tell which restores are of one volume; only then too.
+    pub predictors: Vec<StockPredictor>,
     /// The free space that a running predictor reports; only for a volume that the checks can't mount.
     pub free_bytes: Option<i64>,
+}
+
+impl Observed {
+    /// The claim that another restore of the namespace works on: as it noted it, else that of its predictor.
+    pub fn claim_of(&self, restore: &StorageRestore) -> Option<String> {
+        let noted = restore
+            .status
+            .as_ref()
+            .and_then(|status| status.target.as_ref()?.claim_name.clone());
+        let name = hold::predictor_of(restore)?;
+        noted.or_else(|| {
+            let found = self
+                .predictors
+                .iter()
+                .find(|predictor| predictor.name_any() == name);
+            Some(found.map_or_else(|| name.to_owned(), claim_of))
+        })
+    }
 }
 
 /// Looks.
@@ -81,6 +101,7 @@ pub async fn dereference(
     let phase = restore.status.as_ref().and_then(|status| status.phase);
     if phase.unwrap_or_default() == stockpredictor_api::RestorePhase::Pending {
         observed.others = writer.list::<StorageRestore>(&namespace).await?;
+        observed.predictors = writer.list::<StockPredictor>(&namespace).await?;
     }
     if observed.predictor.as_ref().is_some_and(one_pod)
         && phase == Some(stockpredictor_api::RestorePhase::Preflight)

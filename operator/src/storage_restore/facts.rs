@@ -57,6 +57,8 @@ pub enum JobState {
     Running {
         /// Why its pod does not start, if it doesn't.
         trouble: Option<String>,
+        /// When it began, in seconds.
+        since: i64,
     },
     /// It is being deleted.
     Ending,
@@ -93,6 +95,14 @@ impl Jobs {
             .iter()
             .find(|(found, _)| *found == kind)
             .map_or(ABSENT, |(_, state)| state)
+    }
+
+    /// Those that are there and not on their way out.
+    pub fn present(&self) -> impl Iterator<Item = JobKind> {
+        self.0
+            .iter()
+            .filter(|(_, state)| !matches!(state, JobState::Absent | JobState::Ending))
+            .map(|(kind, _)| *kind)
     }
 
     /// Those that run.
@@ -191,6 +201,8 @@ pub struct Facts {
     pub ahead: Option<String>,
     /// The claim.
     pub claim: ClaimFact,
+    /// Whether the new claim says that it is filled.
+    pub filled: bool,
     /// The predictor.
     pub predictor: PredictorFact,
     /// Pods that use the claim and haven't ended.

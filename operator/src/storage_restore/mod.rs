@@ -35,6 +35,7 @@ use crate::controller::Fault;
 use crate::metrics::Metrics;
 use crate::quantity;
 use crate::stock_predictor::backoff::Backoff;
+use crate::stock_predictor::bootstrap;
 use crate::stock_predictor::stats::Poller;
 use crate::stock_predictor::update_status::note;
 use crate::stock_predictor::validate::{self, Defaults, ValidatedPredictor, validate};
@@ -184,6 +185,13 @@ impl Pass<'_> {
                         Ok(_) | Err(writer::Error::NotOurs { .. }) => {}
                         Err(error) => return Err(error.into()),
                     }
+                }
+            }
+            Step::MarkFilled => {
+                if let Some(claim) = &self.observed.claim {
+                    writer
+                        .annotate(claim, bootstrap::STATE, bootstrap::FILLED)
+                        .await?;
                 }
             }
             Step::Delete(kind) => {

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use stockpredictor_api::condition::{ConditionType, Reason};
+use stockpredictor_api::restore_condition::{RestoreCondition, RestoreReason};
 use stockpredictor_api::{RestorePhase, StockPredictor, StorageRestore};
 
 use super::build::job_name;
@@ -16,10 +17,10 @@ use super::dereference::{Observed, one_pod};
 use super::facts::{ClaimFact, Facts, JobKind, JobState, Jobs, PredictorFact, Running};
 use super::hold;
 use super::plan::Note;
-use super::source::{Resolved, resolve};
+use super::source::{Choice, Resolved, resolve};
 use crate::job::message::Message;
 use crate::job::outcome::{self, Outcome};
-use crate::stock_predictor::labels;
+use crate::stock_predictor::{bootstrap, labels};
 
 /// The finalizer of a restore that must not vanish half-done.
 pub const FINALIZER: &str = "stockpredictor.io/restore";
@@ -38,7 +39,7 @@ pub fn facts(
     let restored = hold::predictor_of(restore);
     let source = resolve(
         &spec.source,
-        spec.backup.as_deref(),
+        Choice::of(spec.backup.as_deref(), spec.at.as_ref()),
         &restore.namespace().unwrap_or_default(),
         restored,
         observed.backup.as_ref(),
@@ -80,6 +81,13 @@ pub fn facts(
         problem,
         ahead: ahead(restore, observed),
         claim: claim(restore, observed),
+        filled: observed.claim.as_ref().is_some_and(|claim| {
+            claim
+                .annotations()
+                .get(bootstrap::STATE)
+                .map(String::as_str)
+                == Some(bootstrap::FILLED)
+        }),
         predictor: predictor(restore, observed),
         users: users(restore, observed),
         jobs: Jobs::new(
@@ -120,13 +128,19 @@ fn job(restore: &StorageRestore, observed: &Observed, kind: JobKind, now: Timest
         return JobState::Ending;
     }
     let pods = outcome::pods_of(found, &observed.pods);
+    let since = outcome::started(found).map_or(now.as_second(), |time| time.0.as_second());
     match outcome::read(found, &pods, &[], now) {
-        Outcome::Running => JobState::Running { trouble: None },
+        Outcome::Running => JobState::Running {
+            trouble: None,
+            since,
+        },
         Outcome::Stuck(stuck) => JobState::Running {
             trouble: Some(stuck.message),
+            since,
         },
         Outcome::Retrying(failed) => JobState::Running {
             trouble: Some(format!("{}; it is tried again", failed.message)),
+            since,
         },
         Outcome::Succeeded(message) => JobState::Succeeded {
             chosen: message
@@ -173,9 +187,13 @@ fn missing(restore: &StorageRestore, observed: &Observed) -> Option<Note> {
     }
 }
 
-/// The restore of the same claim that comes first: the one under way, else the oldest.
+/// The restore of the same claim that comes first: the one under way, else the oldest. A dry run changes nothing, so it
+/// neither waits nor is waited for; nor is one that can't begin for what it lacks itself.
 fn ahead(restore: &StorageRestore, observed: &Observed) -> Option<String> {
-    let name = hold::predictor_of(restore)?;
+    let claim = observed.claim_of(restore)?;
+    if restore.spec.dry_run {
+        return None;
+    }
     let phase = |other: &StorageRestore| {
         other
             .status
@@ -187,12 +205,29 @@ fn ahead(restore: &StorageRestore, observed: &Observed) -> Option<String> {
     observed
         .others
         .iter()
-        .filter(|other| other.uid() != restore.uid() && hold::predictor_of(other) == Some(name))
+        .filter(|other| other.uid() != restore.uid() && !other.spec.dry_run)
+        .filter(|other| observed.claim_of(other).as_ref() == Some(&claim))
+        .filter(|other| !(waits(other) && lacks_something(other)))
         .filter(|other| !phase(other).is_end())
         .filter(|other| !(waits(other) && other.metadata.deletion_timestamp.is_some()))
         .filter(|other| !waits(other) || hold::order(*other) < hold::order(restore))
         .min_by_key(|other| (waits(other), hold::order(*other)))
         .map(ResourceExt::name_any)
+}
+
+fn lacks_something(restore: &StorageRestore) -> bool {
+    let conditions = restore.status.iter().flat_map(|status| &status.conditions);
+    let lacks = [
+        RestoreReason::ReferenceMissing,
+        RestoreReason::ClaimNotUsable,
+    ];
+    conditions
+        .filter(|condition| condition.type_ == RestoreCondition::Ready.as_str())
+        .any(|condition| {
+            lacks
+                .iter()
+                .any(|reason| reason.as_str() == condition.reason)
+        })
 }
 
 fn claim(restore: &StorageRestore, observed: &Observed) -> ClaimFact {
@@ -214,6 +249,9 @@ fn claim(restore: &StorageRestore, observed: &Observed) -> ClaimFact {
     };
     let name = target.claim_name.unwrap_or_default();
     match &observed.claim {
+        Some(claim) if claim.metadata.deletion_timestamp.is_some() => {
+            ClaimFact::Gone(format!("the claim {name} is being deleted"))
+        }
         Some(claim) if claim.uid().as_ref() == Some(&pinned) => ClaimFact::Usable,
         Some(_) => ClaimFact::Gone(format!(
             "the claim {name} is another one than at the beginning; the data of the old one is gone with it"
@@ -319,4 +357,64 @@ fn uses(pod: &Arc<Pod>, claim: &str) -> bool {
             .as_ref()
             .is_some_and(|source| source.claim_name == claim)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    fn restore(name: &str, second: u32, predictor: &str, changes: &Value) -> StorageRestore {
+        let mut object = json!({
+            "apiVersion": "stockpredictor.io/v1alpha1", "kind": "StorageRestore",
+            "metadata": {"name": name, "uid": name, "creationTimestamp": format!("2025-08-01T12:00:0{second}Z")},
+            "spec": {"source": {}, "target": {"inPlace": {"predictorRef": {"name": predictor}}}},
+            "status": {"phase": "Pending"},
+        });
+        crate::stock_predictor::fixture::merge(&mut object, changes);
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn predictor(name: &str, claim: &str) -> StockPredictor {
+        serde_json::from_value(json!({
+            "apiVersion": "stockpredictor.io/v1alpha1", "kind": "StockPredictor", "metadata": {"name": name},
+            "spec": {"symbols": ["NVDA"], "storage": {"existingClaim": claim}},
+        }))
+        .unwrap()
+    }
+
+    #[rstest]
+    #[case::alone(vec![], None)]
+    #[case::older(vec![restore("a", 1, "nvda", &json!({}))], Some("a"))]
+    #[case::younger(vec![restore("a", 9, "nvda", &json!({}))], None)]
+    #[case::younger_under_way(vec![restore("a", 9, "nvda", &json!({"status": {"phase": "Switching"}}))], Some("a"))]
+    #[case::over(vec![restore("a", 1, "nvda", &json!({"status": {"phase": "Completed"}}))], None)]
+    #[case::of_another_volume(vec![restore("a", 1, "other", &json!({}))], None)]
+    #[case::of_this_volume_by_another_predictor(vec![restore("a", 1, "twin", &json!({}))], Some("a"))]
+    #[case::of_this_volume_as_it_noted(
+        vec![restore("a", 9, "gone", &json!({"status": {"phase": "Held", "target": {"claimName": "data"}}}))], Some("a"))]
+    #[case::a_dry_run(vec![restore("a", 1, "nvda", &json!({"spec": {"dryRun": true}}))], None)]
+    #[case::one_that_lacks_its_backup(
+        vec![restore("a", 1, "nvda", &json!({"status": {"conditions": [{
+            "type": "Ready", "status": "False", "reason": "ReferenceMissing", "message": "", "lastTransitionTime": "2025-08-01T12:00:00Z"}]}}))],
+        None)]
+    fn one_restore_of_a_volume_comes_first(
+        #[case] others: Vec<StorageRestore>,
+        #[case] first: Option<&str>,
+    ) {
+        let observed = Observed {
+            others,
+            predictors: vec![
+                predictor("nvda", "data"),
+                predictor("twin", "data"),
+                predictor("other", "its-own"),
+            ],
+            ..Observed::default()
+        };
+        let own = restore("own", 5, "nvda", &json!({}));
+        assert_eq!(ahead(&own, &observed).as_deref(), first);
+        let dry = restore("own", 5, "nvda", &json!({"spec": {"dryRun": true}}));
+        assert_eq!(ahead(&dry, &observed), None, "a dry run waits for nobody");
+    }
 }

@@ -42,6 +42,8 @@ pub enum Step {
     Enter(RestorePhase, Option<Note>),
     /// Make the new claim.
     CreateClaim,
+    /// Say on the new claim that it is filled.
+    MarkFilled,
     /// Make the Job.
     Create(JobKind),
     /// Take a Job away that must not go on, or that is to be tried anew.
@@ -136,8 +138,13 @@ fn release(facts: &Facts) -> Step {
 }
 
 fn over(facts: &Facts) -> Step {
-    // One that ran into its limit must not use the volume any longer.
-    match facts.jobs.unfinished().next() {
+    // One that ran into its limit must not use the volume any longer; and a claim that is being deleted waits for the last
+    // pod that names it, also for one that ended.
+    let in_the_way = match facts.claim {
+        ClaimFact::Gone(_) => facts.jobs.present().next(),
+        _ => facts.jobs.unfinished().next(),
+    };
+    match in_the_way {
         Some(kind) => Step::Delete(kind),
         None => release(facts),
     }
@@ -191,7 +198,7 @@ fn pending(facts: &Facts) -> Step {
         return Step::Wait(Note::new(
             "WaitsForRestore",
             format!(
-                "the StorageRestore {other} works on this claim; this one begins when it has ended"
+                "the StorageRestore {other} comes first on this claim; this one begins when it has ended. Delete the other if it isn't wanted"
             ),
         ));
     }
@@ -212,7 +219,7 @@ fn preflight(facts: &Facts) -> Step {
             Some(problem) => fail(problem.clone()),
             None => Step::Create(JobKind::Preflight),
         },
-        JobState::Running { trouble } => job_late(facts, JobKind::Preflight, trouble.as_ref())
+        JobState::Running { trouble, .. } => job_late(facts, JobKind::Preflight, trouble.as_ref())
             .map_or_else(|| job_runs(JobKind::Preflight, trouble.as_ref()), fail),
         JobState::Ending => progress("the Job for the checks ends"),
         JobState::Failed { note, .. } => fail(note.clone()),
@@ -294,7 +301,7 @@ fn preparing(facts: &Facts) -> Step {
             (None, Some(note)) => Step::Wait(note),
             (None, None) => Step::Create(JobKind::Prepare),
         },
-        JobState::Running { trouble } => job_late(facts, JobKind::Prepare, trouble.as_ref())
+        JobState::Running { trouble, .. } => job_late(facts, JobKind::Prepare, trouble.as_ref())
             .map_or_else(|| job_runs(JobKind::Prepare, trouble.as_ref()), roll_back),
         JobState::Ending => roll_back(Note::new(
             "JobFailed",
@@ -319,26 +326,19 @@ fn switching(facts: &Facts) -> Step {
             (None, Some(note)) => Step::Wait(note),
             (None, None) => Step::Create(JobKind::Switch),
         },
-        JobState::Running { trouble } => job_late(facts, JobKind::Switch, trouble.as_ref())
-            .map_or_else(
-                || job_runs(JobKind::Switch, trouble.as_ref()),
-                |note| after_switch(facts, note),
-            ),
+        JobState::Running { trouble, .. } => job_late(facts, JobKind::Switch, trouble.as_ref())
+            .map_or_else(|| job_runs(JobKind::Switch, trouble.as_ref()), roll_back),
         JobState::Ending => roll_back(Note::new("JobFailed", "the Job that switches was deleted")),
-        // A switch that fails its checks puts the old data back by itself: there is nothing to look at.
-        JobState::Failed { note, journal, .. } if is_undone(journal.as_deref()) => {
-            roll_back(note.clone())
+        // Only what was switched can be looked at: a switch that fails its checks puts the old data back by itself.
+        JobState::Failed { note, journal, .. } if journal.as_deref() == Some("switched") => {
+            after_switch(facts, note.clone())
         }
-        JobState::Failed { note, .. } => after_switch(facts, note.clone()),
+        JobState::Failed { note, .. } => roll_back(note.clone()),
         JobState::Succeeded { .. } if facts.predictor.wanted() => {
             Step::Enter(RestorePhase::Starting, None)
         }
         JobState::Succeeded { .. } => Step::Enter(RestorePhase::Committing, None),
     }
-}
-
-fn is_undone(journal: Option<&str>) -> bool {
-    matches!(journal, Some("none" | "undone"))
 }
 
 fn starting(facts: &Facts) -> Step {
@@ -385,7 +385,12 @@ fn committing(facts: &Facts) -> Step {
 fn until_done(facts: &Facts, kind: JobKind, next: RestorePhase) -> Step {
     match facts.jobs.get(kind) {
         JobState::Absent => Step::Create(kind),
-        JobState::Running { trouble } => job_runs(kind, trouble.as_ref()),
+        // Made anew, it has what was corrected meanwhile, such as an image.
+        JobState::Running {
+            trouble: Some(_),
+            since,
+        } if facts.now - since >= RETRY => Step::Delete(kind),
+        JobState::Running { trouble, .. } => job_runs(kind, trouble.as_ref()),
         JobState::Ending => progress("the Job is tried anew"),
         JobState::Failed { since, .. } if facts.now - since >= RETRY => Step::Delete(kind),
         JobState::Failed { note, .. } => Step::Wait(Note::new(
@@ -413,10 +418,11 @@ fn filling(facts: &Facts) -> Step {
     }
     match facts.jobs.get(JobKind::Fill) {
         JobState::Absent => Step::Create(JobKind::Fill),
-        JobState::Running { trouble } => job_late(facts, JobKind::Fill, trouble.as_ref())
+        JobState::Running { trouble, .. } => job_late(facts, JobKind::Fill, trouble.as_ref())
             .map_or_else(|| job_runs(JobKind::Fill, trouble.as_ref()), fail),
         JobState::Ending => fail(Note::new("JobFailed", "the Job that fills was deleted")),
         JobState::Failed { note, .. } => fail(note.clone()),
+        JobState::Succeeded { .. } if !facts.filled => Step::MarkFilled,
         JobState::Succeeded { .. } => Step::Enter(RestorePhase::Completed, None),
     }
 }
@@ -475,7 +481,19 @@ fn held(facts: &Facts) -> Step {
     match facts.decision.as_deref() {
         Some("RollBack") => Step::Enter(RestorePhase::RollingBack, None),
         Some("Commit") if switched => Step::Enter(RestorePhase::Committing, None),
-        _ => Step::Wait(Note::new(
+        Some(other) => Step::Wait(Note::new(
+            "Held",
+            format!(
+                "the annotation stockpredictor.io/decision={} means nothing here: {}",
+                other.chars().take(40).collect::<String>(),
+                if switched {
+                    "write Commit or RollBack"
+                } else {
+                    "nothing was switched, so only RollBack is possible"
+                },
+            ),
+        )),
+        None => Step::Wait(Note::new(
             "Held",
             "the restored data is in place and the predictor stopped, for you to look; annotate the object with \
              stockpredictor.io/decision=Commit to keep the data, or RollBack to have the old data back",

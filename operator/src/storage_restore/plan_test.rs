@@ -24,6 +24,7 @@ fn facts(phase: RestorePhase) -> Facts {
         problem: None,
         ahead: None,
         claim: ClaimFact::Usable,
+        filled: true,
         predictor: predictor(true, true, Running::NotYet("it starts".into())),
         users: vec![],
         jobs: Jobs::default(),
@@ -49,7 +50,10 @@ fn job(kind: JobKind, state: JobState) -> Jobs {
 }
 
 fn runs() -> JobState {
-    JobState::Running { trouble: None }
+    JobState::Running {
+        trouble: None,
+        since: 0,
+    }
 }
 
 fn done() -> JobState {
@@ -72,6 +76,7 @@ fn short(step: &Step) -> String {
         Step::Enter(phase, Some(note)) => format!("enter {} {}", phase.as_str(), note.reason),
         Step::Create(kind) => format!("create {}", kind.as_str()),
         Step::Delete(kind) => format!("delete {}", kind.as_str()),
+        Step::MarkFilled => "filled".into(),
         Step::SetFinalizer => "finalizer".into(),
         Step::CreateClaim => "claim".into(),
         Step::ReleaseFinalizer => "release".into(),
@@ -101,7 +106,7 @@ fn before_it_begins(#[case] facts: Facts, #[case] step: &str) {
 #[case::begins(with(Preflight, |_| ()), "create preflight")]
 #[case::lost_its_source(with(Preflight, |f| f.problem = Some(Note::new("ReferenceMissing", "no"))), "enter Failed ReferenceMissing")]
 #[case::runs(with(Preflight, |f| f.jobs = job(JobKind::Preflight, runs())), "wait InProgress")]
-#[case::stuck(with(Preflight, |f| f.jobs = job(JobKind::Preflight, JobState::Running { trouble: Some("no node".into()) })), "wait JobNotStarted")]
+#[case::stuck(with(Preflight, |f| f.jobs = job(JobKind::Preflight, JobState::Running { trouble: Some("no node".into()), since: 900 })), "wait JobNotStarted")]
 #[case::late(with(Preflight, |f| { f.jobs = job(JobKind::Preflight, runs()); f.since = -900; }), "enter Failed TimedOut")]
 #[case::refused(with(Preflight, |f| f.jobs = job(JobKind::Preflight, failed(None))), "enter Failed NoSpace")]
 #[case::no_report(with(Preflight, |f| f.jobs = job(JobKind::Preflight, JobState::Succeeded { chosen: false })), "enter Failed JobFailed")]
@@ -149,10 +154,10 @@ fn hold(f: &mut Facts) {
 #[case::begins(facts(Switching), "create switch")]
 #[case::runs(with(Switching, |f| f.jobs = job(JobKind::Switch, runs())), "wait InProgress")]
 #[case::late(with(Switching, |f| { f.jobs = job(JobKind::Switch, runs()); f.since = -9_000; }), "enter RollingBack TimedOut")]
-#[case::late_and_hold(with(Switching, |f| { f.jobs = job(JobKind::Switch, runs()); f.since = -9_000; hold(f); }), "enter Held TimedOut")]
+#[case::late_and_hold(with(Switching, |f| { f.jobs = job(JobKind::Switch, runs()); f.since = -9_000; hold(f); }), "enter RollingBack TimedOut")]
 #[case::failed(with(Switching, |f| f.jobs = job(JobKind::Switch, failed(Some("switched")))), "enter RollingBack NoSpace")]
 #[case::failed_and_hold(with(Switching, |f| { f.jobs = job(JobKind::Switch, failed(Some("switched"))); hold(f); }), "enter Held NoSpace")]
-#[case::failed_in_silence_and_hold(with(Switching, |f| { f.jobs = job(JobKind::Switch, failed(None)); hold(f); }), "enter Held NoSpace")]
+#[case::failed_in_silence_and_hold(with(Switching, |f| { f.jobs = job(JobKind::Switch, failed(None)); hold(f); }), "enter RollingBack NoSpace")]
 #[case::undone_and_hold(with(Switching, |f| { f.jobs = job(JobKind::Switch, failed(Some("undone"))); hold(f); }), "enter RollingBack NoSpace")]
 #[case::done(with(Switching, |f| f.jobs = job(JobKind::Switch, done())), "enter Starting")]
 #[case::done_but_suspended(
@@ -219,6 +224,10 @@ fn the_way_back_ends_with_the_old_data(#[case] facts: Facts, #[case] step: &str)
 #[case::forward(with(Held, |f| { f.decision = Some("Commit".into()); f.journal = Some("switched".into()); }), "enter Committing")]
 #[case::forward_without_new_data(with(Held, |f| f.decision = Some("Commit".into())), "wait Held")]
 #[case::nonsense(with(Held, |f| f.decision = Some("commit".into())), "wait Held")]
+#[case::job_that_cannot_start_for_long(
+    with(Committing, |f| f.jobs = job(JobKind::Commit, JobState::Running { trouble: Some("no image".into()), since: 1_000 - RETRY })), "delete commit")]
+#[case::job_that_cannot_start_yet(
+    with(Committing, |f| f.jobs = job(JobKind::Commit, JobState::Running { trouble: Some("no image".into()), since: 999 })), "wait JobNotStarted")]
 fn a_person_decides_about_what_is_held(#[case] facts: Facts, #[case] step: &str) {
     check(&facts, step);
 }
@@ -237,6 +246,8 @@ fn a_person_decides_about_what_is_held(#[case] facts: Facts, #[case] step: &str)
 #[case::rolling_back(facts(RollingBack), "create undo")]
 #[case::restarting(facts(Restarting), "enter RolledBack")]
 #[case::over(facts(Failed), "release")]
+#[case::over_without_its_claim(
+    with(RolledBack, |f| { f.jobs = job(JobKind::Prepare, done()); f.claim = ClaimFact::Gone("it is being deleted".into()); }), "delete prepare")]
 fn a_deletion_rolls_back_first(#[case] mut facts: Facts, #[case] step: &str) {
     facts.deleted = true;
     check(&facts, step);
@@ -249,7 +260,8 @@ fn a_deletion_rolls_back_first(#[case] mut facts: Facts, #[case] step: &str) {
 #[case::runs(with(Filling, |f| f.jobs = job(JobKind::Fill, runs())), "wait InProgress")]
 #[case::failed(with(Filling, |f| f.jobs = job(JobKind::Fill, failed(None))), "enter Failed NoSpace")]
 #[case::late(with(Filling, |f| { f.jobs = job(JobKind::Fill, runs()); f.since = -9_000; }), "enter Failed TimedOut")]
-#[case::done(with(Filling, |f| f.jobs = job(JobKind::Fill, done())), "enter Completed")]
+#[case::done(with(Filling, |f| { f.jobs = job(JobKind::Fill, done()); f.filled = false; }), "filled")]
+#[case::done_and_said_so(with(Filling, |f| f.jobs = job(JobKind::Fill, done())), "enter Completed")]
 #[case::late_job_is_stopped(with(Failed, |f| f.jobs = job(JobKind::Fill, runs())), "delete fill")]
 fn a_new_claim_is_filled(#[case] mut facts: Facts, #[case] step: &str) {
     facts.new_claim = true;

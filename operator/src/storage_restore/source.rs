@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use stockpredictor_api::{ClaimPlace, Destination, Place, RestoreSource, StorageBackup};
 
 use super::plan::Note;
@@ -22,6 +24,31 @@ pub struct Stored {
     pub backup: StorageBackup,
     /// The claim of the predictor that it backs up, if that predictor is there.
     pub claim: Option<String>,
+}
+
+/// Which backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice<'a> {
+    /// The newest.
+    Latest,
+    /// The newest that was restored in a test.
+    LatestProven,
+    /// The newest that was made until then.
+    At(Timestamp),
+    /// This one.
+    Name(&'a str),
+}
+
+impl<'a> Choice<'a> {
+    /// From a spec, which has one of the two.
+    pub fn of(backup: Option<&'a str>, at: Option<&Time>) -> Self {
+        match (backup, at) {
+            (_, Some(at)) => Self::At(at.0),
+            (Some("latest") | None, None) => Self::Latest,
+            (Some("latestProven"), None) => Self::LatestProven,
+            (Some(name), None) => Self::Name(name),
+        }
+    }
 }
 
 /// A source that a job can read.
@@ -45,7 +72,7 @@ pub struct Resolved {
 /// With what is missing.
 pub fn resolve(
     source: &RestoreSource,
-    backup: Option<&str>,
+    choice: Choice<'_>,
     namespace: &str,
     restored: Option<&str>,
     stored: Option<&Stored>,
@@ -60,7 +87,7 @@ pub fn resolve(
                 ))
             })?;
             let wanted = reference.destination.as_deref();
-            of_storage_backup(&stored.backup, wanted, backup, namespace).ok_or_else(|| {
+            of_storage_backup(&stored.backup, wanted, choice, namespace).ok_or_else(|| {
                 missing(format!(
                     "the StorageBackup {} has no such destination; `kubectl describe sb {0}` names them",
                     reference.name
@@ -108,14 +135,23 @@ pub fn resolve(
 fn of_storage_backup(
     stored: &StorageBackup,
     wanted: Option<&str>,
-    backup: Option<&str>,
+    choice: Choice<'_>,
     namespace: &str,
 ) -> Option<Resolved> {
     let (spec, status) = (&stored.spec, stored.status.clone().unwrap_or_default());
-    let entry = match backup {
-        Some("latest" | "latestProven") | None => status.backups.first(),
-        Some(name) => status.backups.iter().find(|entry| entry.name == name),
-    };
+    // The list begins with the newest.
+    let entry = status.backups.iter().find(|entry| match choice {
+        Choice::Name(name) => entry.name == name,
+        Choice::Latest => !entry.suspect,
+        Choice::LatestProven => !entry.suspect && entry.level.as_deref() == Some("Proven"),
+        Choice::At(at) => {
+            !entry.suspect
+                && entry
+                    .created
+                    .as_ref()
+                    .is_some_and(|created| created.0 <= at)
+        }
+    });
     let holds = |destination: &&Destination| {
         entry.is_some_and(|entry| entry.destinations.contains(&destination.name))
     };
@@ -159,8 +195,10 @@ mod tests {
                 {"name": "offsite", "objectStore": {"url": "s3://bucket"}},
             ]},
             "status": {"backups": [
-                {"name": NEW, "level": "Stored", "destinations": ["nas"]},
-                {"name": OLD, "level": "Stored", "destinations": ["offsite", "nas"]},
+                {"name": "stock_prediction_backup_20250803_120000.tar.gz", "created": "2025-08-03T12:00:00Z", "level": "Stored",
+                    "destinations": ["volume"], "suspect": true},
+                {"name": NEW, "created": "2025-08-02T12:00:00Z", "level": "Stored", "destinations": ["nas"]},
+                {"name": OLD, "created": "2025-08-01T12:00:00Z", "level": "Proven", "destinations": ["offsite"]},
             ], "attested": {NEW: "aa"}},
         });
         Stored {
@@ -171,12 +209,14 @@ mod tests {
 
     fn resolved(source: &Value, backup: &str, restored: Option<&str>) -> Result<Resolved, Note> {
         let source = serde_json::from_value(source.clone()).unwrap();
-        resolve(&source, Some(backup), "trading", restored, Some(&stored()))
+        let choice = Choice::of(Some(backup), None);
+        resolve(&source, choice, "trading", restored, Some(&stored()))
     }
 
     #[rstest]
     #[case::the_newest(json!({"name": "daily"}), "latest", "nas")]
-    #[case::a_name(json!({"name": "daily"}), OLD, "nas")]
+    #[case::a_name(json!({"name": "daily"}), OLD, "offsite")]
+    #[case::the_newest_proven(json!({"name": "daily"}), "latestProven", "offsite")]
     #[case::one_that_is_not_listed(json!({"name": "daily"}), "stock_prediction_backup_20240101_000000.tar.gz", "volume")]
     #[case::as_the_user_says(json!({"name": "daily", "destination": "offsite"}), "latest", "offsite")]
     fn the_destination_is_the_first_that_has_the_backup(
@@ -195,6 +235,18 @@ mod tests {
         assert_eq!(found.known, BTreeMap::from([(NEW.into(), "aa".into())]));
     }
 
+    #[rstest]
+    #[case("2025-08-02T18:00:00Z", "nas")]
+    #[case("2025-08-01T18:00:00Z", "offsite")]
+    #[case("2025-07-01T00:00:00Z", "volume")]
+    fn the_destination_has_the_backup_of_that_time(#[case] at: &str, #[case] destination: &str) {
+        let source =
+            serde_json::from_value(json!({"storageBackupRef": {"name": "daily"}})).unwrap();
+        let at = Choice::At(at.parse().unwrap());
+        let found = resolve(&source, at, "trading", Some("nvda"), Some(&stored())).unwrap();
+        assert_eq!(found.name, destination);
+    }
+
     #[test]
     fn what_is_missing_is_named() {
         let unknown = json!({"storageBackupRef": {"name": "daily", "destination": "tape"}});
@@ -202,7 +254,7 @@ mod tests {
         assert!(note.message.contains("no such destination"), "{note:?}");
         let source =
             serde_json::from_value(json!({"storageBackupRef": {"name": "weekly"}})).unwrap();
-        let note = resolve(&source, None, "trading", None, None).unwrap_err();
+        let note = resolve(&source, Choice::Latest, "trading", None, None).unwrap_err();
         assert!(note.message.contains("no StorageBackup weekly"), "{note:?}");
     }
 

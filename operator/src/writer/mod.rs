@@ -292,6 +292,32 @@ impl Writer {
         }
     }
 
+    /// Sets an annotation of an object, if it still is the version that was looked at.
+    ///
+    /// # Errors
+    /// When it was changed in between (409) or is gone (404), or the API server can't be reached.
+    pub async fn annotate<K: Child>(
+        &self,
+        object: &K,
+        key: &str,
+        value: &str,
+    ) -> Result<(), Error> {
+        let name = object.name_any();
+        let api: Api<K> =
+            Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        let patch = json!({"metadata": {
+            "resourceVersion": object.resource_version(), "uid": object.uid(), "annotations": {key: value},
+        }});
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        api.patch_metadata(&name, &parameters, &Patch::Merge(&patch))
+            .await
+            .map(drop)
+            .map_err(|error| request::<K>("annotate", &name, error))
+    }
+
     /// Replaces the finalizers of an object of kind `K`, readable or not, if it still is the version that was looked at.
     ///
     /// # Errors

@@ -60,6 +60,20 @@ fn a_backup_on_the_volume_itself_is_proven_where_the_volume_is_mounted() {
 }
 
 #[test]
+fn archives_for_an_old_and_a_new_key_open_with_either_until_the_old_one_is_dropped() {
+    let bench = Bench::new();
+    let ((old, old_file), (new, new_file)) = (bench.key("old"), bench.key("new"));
+    let (_, known) = stored(&bench, &json!({"recipients": [old, new]}));
+    for identity in [&old_file, &new_file] {
+        test(&bench, &known, &json!({"identity": identity})).good();
+    }
+    next_second();
+    let (_, known) = stored(&bench, &json!({"recipients": [new]}));
+    test(&bench, &known, &json!({"identity": old_file})).bad("KeyWrong", 4);
+    test(&bench, &known, &json!({"identity": new_file})).good();
+}
+
+#[test]
 fn a_corrupted_newest_backup_fails_the_test_and_loses_its_level() {
     let bench = Bench::new();
     let (backup, known) = stored(&bench, &json!({}));

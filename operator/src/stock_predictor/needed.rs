@@ -1,0 +1,84 @@
+//! Who still needs a claim whose predictor is deleted with the policy `Delete`, beside pods and other predictors.
+//!
+//! In: the namespace as the API server has it. Out: a reason why the claim stays, or the finished Jobs that keep a deleted
+//! claim from going: Kubernetes waits for the last pod that names it, also for one that ended.
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
+use stockpredictor_api::{StorageBackup, StorageRestore};
+
+use super::labels;
+use crate::job::outcome::is_over;
+use crate::storage_restore::hold::predictor_of;
+use crate::writer::{Child, Error, Writer};
+
+/// Why the claim of the predictor `name` stays: archives lie on it, or a restore works on it.
+///
+/// # Errors
+/// When the API server refuses or can't be reached.
+pub async fn needed(writer: &Writer, namespace: &str, name: &str) -> Result<Option<String>, Error> {
+    let restores = all::<StorageRestore>(writer, namespace).await?;
+    let working = restores.iter().find(|restore| {
+        let phase = restore.status.as_ref().and_then(|status| status.phase);
+        predictor_of(restore) == Some(name) && phase.is_some_and(|phase| !phase.is_end())
+    });
+    if let Some(restore) = working {
+        let restore = restore.name_any();
+        return Ok(Some(format!("the StorageRestore {restore} works on it")));
+    }
+    let backups = all::<StorageBackup>(writer, namespace).await?;
+    let stored = backups.iter().find(|backup| holds_archives(backup, name));
+    Ok(stored.map(|backup| {
+        format!(
+            "archives of the StorageBackup {} lie on it",
+            backup.name_any()
+        )
+    }))
+}
+
+/// True when the last run of `backup` found archives on the volume of the predictor `name`.
+fn holds_archives(backup: &StorageBackup, name: &str) -> bool {
+    let spec = &backup.spec;
+    let found = backup.status.iter().flat_map(|status| &status.destinations);
+    spec.predictor_ref.name == name
+        && found
+            .filter(|found| found.archives.is_some_and(|count| count > 0))
+            .any(|found| {
+                spec.destinations
+                    .iter()
+                    .any(|place| place.name == found.name && place.volume.is_some())
+            })
+}
+
+/// Deletes our Jobs that are over and whose pods name the claim. What they reported is in the status of their objects.
+///
+/// # Errors
+/// When the API server refuses or can't be reached.
+pub async fn remove_finished_jobs(
+    writer: &Writer,
+    namespace: &str,
+    claim: &str,
+) -> Result<(), Error> {
+    let label = labels::claim_value(claim);
+    for job in all::<Job>(writer, namespace).await? {
+        let template = job
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.template.metadata.as_ref());
+        let of_claim = template
+            .and_then(|metadata| metadata.labels.as_ref()?.get(labels::CLAIM_LABEL))
+            .is_some_and(|value| *value == label);
+        if of_claim && is_over(&job) && job.metadata.deletion_timestamp.is_none() {
+            writer.delete_exact(&job).await?;
+        }
+    }
+    Ok(())
+}
+
+/// All objects of one of our kinds; none where the kind isn't installed.
+async fn all<K: Child>(writer: &Writer, namespace: &str) -> Result<Vec<K>, Error> {
+    match writer.list::<K>(namespace).await {
+        Err(error) if error.category() == "not_found" => Ok(Vec::new()),
+        found => found,
+    }
+}
