@@ -9,8 +9,6 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-
 use common::backups::{cases, object};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
@@ -44,8 +42,7 @@ fn each_case_gets_its_answer() {
 #[test]
 fn every_rule_is_broken_by_some_case() {
     let definition = definition();
-    let mut rules = BTreeSet::new();
-    collect(&json!(definition.spec.versions[0].schema), &mut rules);
+    let mut rules = common::rules(&definition);
     assert!(rules.len() > 15, "{rules:?}");
     for case in cases() {
         for found in common::refusals(&definition, &case.new, case.old.as_ref()) {
@@ -56,22 +53,6 @@ fn every_rule_is_broken_by_some_case() {
         rules.is_empty(),
         "add a case to tests/common/backups.rs for: {rules:#?}"
     );
-}
-
-fn collect(schema: &Value, messages: &mut BTreeSet<String>) {
-    match schema {
-        Value::Object(members) => {
-            let rules = schema["x-kubernetes-validations"].as_array();
-            for rule in rules.into_iter().flatten() {
-                messages.insert(rule["message"].as_str().unwrap().to_owned());
-            }
-            members
-                .values()
-                .for_each(|member| collect(member, messages));
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, messages)),
-        _ => {}
-    }
 }
 
 #[test]

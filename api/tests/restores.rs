@@ -13,7 +13,6 @@ mod common;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod server;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -40,23 +39,8 @@ fn restore(name: &str, change: &Value) -> Value {
             "target": {"inPlace": {"predictorRef": {"name": "nvda"}}},
         },
     });
-    merge(&mut object["spec"], change);
+    common::merge(&mut object["spec"], change);
     object
-}
-
-fn merge(into: &mut Value, change: &Value) {
-    match (into, change) {
-        (Value::Object(into), Value::Object(change)) => {
-            for (key, value) in change {
-                if value.is_null() {
-                    into.remove(key);
-                } else {
-                    merge(into.entry(key.clone()).or_insert(Value::Null), value);
-                }
-            }
-        }
-        (into, change) => *into = change.clone(),
-    }
 }
 
 /// A change, and the field and a part of the sentence with which it is refused.
@@ -310,8 +294,7 @@ fn a_restore_never_changes() {
 #[test]
 fn every_rule_of_its_own_is_broken_by_some_case() {
     let definition = definition("storagerestores");
-    let mut rules = BTreeSet::new();
-    collect(&json!(definition.spec.versions[0].schema), &mut rules);
+    let mut rules = common::rules(&definition);
     let mut refusals: Vec<_> = cases()
         .iter()
         .flat_map(|(_, change, _)| common::refusals(&definition, &restore("case", change), None))
@@ -340,25 +323,6 @@ fn every_rule_of_its_own_is_broken_by_some_case() {
     ];
     rules.retain(|message| !shared.iter().any(|part| message.contains(part)));
     assert!(rules.is_empty(), "add a case for: {rules:#?}");
-}
-
-fn collect(schema: &Value, messages: &mut BTreeSet<String>) {
-    match schema {
-        Value::Object(members) => {
-            for rule in schema["x-kubernetes-validations"]
-                .as_array()
-                .into_iter()
-                .flatten()
-            {
-                messages.insert(rule["message"].as_str().unwrap().to_owned());
-            }
-            members
-                .values()
-                .for_each(|member| collect(member, messages));
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, messages)),
-        _ => {}
-    }
 }
 
 #[test]

@@ -8,8 +8,6 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 use stockpredictor_api::{StockPredictor, crd};
@@ -40,8 +38,7 @@ fn each_case_gets_its_answer() {
 #[test]
 fn every_rule_is_broken_by_some_case() {
     let definition = definition();
-    let mut rules = BTreeSet::new();
-    collect(&json!(definition.spec.versions[0].schema), &mut rules);
+    let mut rules = common::rules(&definition);
     assert!(rules.len() > 15, "{rules:?}");
     for case in common::cases() {
         for found in common::refusals(&definition, &case.new, case.old.as_ref()) {
@@ -52,25 +49,6 @@ fn every_rule_is_broken_by_some_case() {
         rules.is_empty(),
         "add a case to tests/common for: {rules:#?}"
     );
-}
-
-fn collect(schema: &Value, messages: &mut BTreeSet<String>) {
-    match schema {
-        Value::Object(members) => {
-            for rule in schema["x-kubernetes-validations"]
-                .as_array()
-                .into_iter()
-                .flatten()
-            {
-                messages.insert(rule["message"].as_str().unwrap().to_owned());
-            }
-            members
-                .values()
-                .for_each(|member| collect(member, messages));
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, messages)),
-        _ => {}
-    }
 }
 
 #[test]

@@ -8,6 +8,8 @@
 
 pub mod backups;
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::cel::{Validator, apply_defaults};
 use serde_json::{Value, json};
@@ -46,6 +48,29 @@ pub fn refusals(crd: &CustomResourceDefinition, new: &Value, old: Option<&Value>
     }
 }
 
+/// The messages of all CEL rules of a definition.
+pub fn rules(crd: &CustomResourceDefinition) -> BTreeSet<String> {
+    let mut messages = BTreeSet::new();
+    collect(&json!(crd.spec.versions[0].schema), &mut messages);
+    messages
+}
+
+fn collect(schema: &Value, messages: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(members) => {
+            let rules = schema["x-kubernetes-validations"].as_array();
+            for rule in rules.into_iter().flatten() {
+                messages.insert(rule["message"].as_str().unwrap().to_owned());
+            }
+            members
+                .values()
+                .for_each(|member| collect(member, messages));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, messages)),
+        _ => {}
+    }
+}
+
 /// An object with only what is required, and `change` merged into it; a null takes a member away.
 pub fn object(name: &str, change: &Value) -> Value {
     let mut object = json!({
@@ -58,7 +83,8 @@ pub fn object(name: &str, change: &Value) -> Value {
     object
 }
 
-fn merge(into: &mut Value, change: &Value) {
+/// Applies a JSON merge patch.
+pub fn merge(into: &mut Value, change: &Value) {
     match (into, change) {
         (Value::Object(into), Value::Object(change)) => {
             for (key, value) in change {
