@@ -3,6 +3,8 @@
 # takes the cluster down again. KEEP=1 leaves it up; TEST=name runs one test.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# The tests make certificates for the S3 server that they bring.
+scripts/packages.sh openssl=openssl
 cluster=(e2e/cluster/cluster.sh)
 kind=$("${cluster[@]}" kind-of e2e)
 # An existing cluster brings its own images.
