@@ -225,14 +225,17 @@ async fn a_run_that_cannot_start_is_explained_within_two_minutes_and_does_not_st
 #[ignore = "needs a cluster: make test-e2e"]
 async fn a_loss_is_suspect_until_accepted_and_no_deletion_takes_an_archive() {
     with_namespace("guard", |sandbox| async move {
-        sandbox.create_predictor("nvda", json!({})).await?;
-        sandbox.ready("nvda").await?;
+        // The first run waits for the volume: it has no second try.
         sandbox
             .apply(&backup(
                 "nvda",
-                &json!({"runOnCreate": true, "retention": {"last": 1}}),
+                &json!({"runOnCreate": true, "backoffLimit": 0, "retention": {"last": 1}}),
             ))
             .await?;
+        sandbox
+            .create_predictor("nvda", json!({"storage": {"deletionPolicy": "Delete"}}))
+            .await?;
+        sandbox.ready("nvda").await?;
         let first = sandbox
             .until("sb", "nvda", "the first backup", RUN, |object| {
                 object["status"]["backups"][0]["name"].is_string()
@@ -283,7 +286,18 @@ async fn a_loss_is_suspect_until_accepted_and_no_deletion_takes_an_archive() {
 
         let before = sandbox.shell("nvda", "ls backups").await?;
         sandbox.kubectl(&["delete", "sb", "nvda"]).await?;
+        // Its policy is Delete, and nobody but the volume itself knows of the archives any more.
+        sandbox
+            .until(
+                "sp",
+                "nvda",
+                "the volume tells of archives",
+                SOON,
+                |object| object["status"]["volume"]["holdsArchives"] == true,
+            )
+            .await?;
         sandbox.kubectl(&["delete", "sp", "nvda"]).await?;
+        sandbox.event("nvda", "ClaimKept").await?;
         let after = sandbox.shell("nvda", "ls backups").await?;
         ensure!(
             before == after && after.contains(".tar.gz"),
@@ -305,6 +319,56 @@ async fn a_loss_is_suspect_until_accepted_and_no_deletion_takes_an_archive() {
         )
         .await?;
         ensure!(left.success, "{}", left.stderr);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-e2e"]
+async fn a_run_that_hangs_gives_way_to_the_next_one_where_that_is_asked_for() {
+    with_namespace("replace", |sandbox| async move {
+        sandbox.create_predictor("nvda", json!({})).await?;
+        sandbox.ready("nvda").await?;
+        let hangs = json!({"nodeSelector": {"no": "such-node"}});
+        for (name, policy) in [("replaces", "Replace"), ("waits", "Forbid")] {
+            let spec = json!({"schedule": "* * * * *", "concurrencyPolicy": policy, "pod": hangs});
+            sandbox.apply(&backup(name, &spec)).await?;
+        }
+        let active = async |name: &str, not: &str| {
+            let object = sandbox
+                .until("sb", name, "a run goes on", TWO_RUNS, |object| {
+                    object["status"]["active"]
+                        .as_str()
+                        .is_some_and(|active| active != not)
+                })
+                .await?;
+            let active = object["status"]["active"].as_str().context("active")?;
+            anyhow::Ok(active.to_owned())
+        };
+        let (first, kept) = (active("replaces", "").await?, active("waits", "").await?);
+        active("replaces", &first).await?;
+        ensure!(active("waits", "").await? == kept, "it was replaced");
+        // Never two at once: what gives way is gone.
+        let jobs = sandbox.objects("jobs").await?;
+        let names: Vec<_> = jobs
+            .iter()
+            .filter_map(|job| job["metadata"]["name"].as_str())
+            .collect();
+        ensure!(
+            names.len() == 2 && !names.contains(&first.as_str()),
+            "{names:?}"
+        );
+        // The one that hangs is no obstacle once its cause is gone.
+        sandbox
+            .patch("sb", "replaces", &json!({"spec": {"pod": null}}))
+            .await?;
+        let done = sandbox
+            .until("sb", "replaces", "a run succeeds", TWO_RUNS, |object| {
+                object["status"]["lastRun"]["result"] == "Succeeded"
+            })
+            .await?;
+        ensure!(done["status"]["lastRun"]["kind"] == "Scheduled", "{done:#}");
         Ok(())
     })
     .await;

@@ -22,7 +22,7 @@ fn in_place(name: &str, from: &str, spec: &Value) -> String {
         "metadata": {"name": name}, "spec": spec,
     });
     let spec = &mut object["spec"];
-    if spec["backup"].is_null() {
+    if spec["backup"].is_null() && spec["at"].is_null() {
         spec["backup"] = json!("latest");
     }
     spec["source"] = json!({"storageBackupRef": {"name": from}});
@@ -548,6 +548,56 @@ async fn the_commands_of_the_page_lead_through_a_restore() {
         sandbox
             .until("sr", "nvda-restore", "Completed", RESTORE, |object| {
                 object["status"]["phase"] == "Completed"
+            })
+            .await
+            .map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-e2e"]
+async fn a_part_as_it_was_at_a_moment_comes_back_alone_and_a_namespace_goes_in_the_middle() {
+    with_namespace("parts", |sandbox| async move {
+        let (_, made) = backed_up(&sandbox, "nvda", json!({})).await?;
+        let first = &made["backups"][0];
+        sandbox
+            .shell(
+                "nvda",
+                "echo rubbish > config/rubbish.txt; echo new > stock_data/note.txt",
+            )
+            .await?;
+        sandbox
+            .patch(
+                "sb",
+                "nvda",
+                &json!({"spec": {"trigger": "with the rubbish"}}),
+            )
+            .await?;
+        sandbox
+            .until("sb", "nvda", "a second backup", RUN, |object| {
+                object["status"]["total"] == 2
+            })
+            .await?;
+        let spec = json!({"at": first["created"], "include": ["config"]});
+        sandbox.apply(&in_place("part", "nvda", &spec)).await?;
+        let status = ends(&sandbox, "part", "Completed").await?;
+        ensure!(status["backup"]["name"] == first["name"], "{status:#}");
+        let left = sandbox
+            .shell("nvda", "ls config; cat stock_data/note.txt")
+            .await?;
+        ensure!(
+            !left.contains("rubbish") && left.contains("new"),
+            "only config was to be restored: {left}"
+        );
+
+        // The namespace is deleted now and has to be gone within two minutes: whoever does that means it, and nothing that
+        // is half done keeps it.
+        sandbox.ready("nvda").await?;
+        sandbox.apply(&in_place("late", "nvda", &json!({}))).await?;
+        sandbox
+            .until("sr", "late", "it has begun", RUN, |object| {
+                object["metadata"]["finalizers"].is_array()
             })
             .await
             .map(drop)

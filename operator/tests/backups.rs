@@ -246,6 +246,7 @@ async fn a_schedule_that_is_edited_a_hundred_times_makes_no_crowd() {
     let cluster = Cluster::new("edited").await;
     let operator = cluster.backup_operator();
     cluster.create("nvda", &json!({})).await;
+    cluster.set_up("nvda").await;
     create(&cluster, "daily", &json!({"runOnCreate": true})).await;
     for minute in 0..100 {
         let schedule = format!("{} {} * * *", minute % 60, minute / 60);
@@ -274,6 +275,7 @@ async fn an_object_that_comes_and_goes_a_hundred_times_makes_no_crowd() {
     let cluster = Cluster::new("flapping").await;
     let operator = cluster.backup_operator();
     cluster.create("nvda", &json!({})).await;
+    cluster.set_up("nvda").await;
     for _ in 0..100 {
         create(&cluster, "daily", &json!({"runOnCreate": true})).await;
         cluster

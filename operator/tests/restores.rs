@@ -28,7 +28,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use restore_story::{BACKUP, message, predictor, reaches, restore, script, serves};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -129,18 +129,8 @@ async fn a_restore_in_place_stops_the_predictor_switches_proves_and_commits() {
             object["metadata"]["finalizers"].is_null()
         })
         .await;
-    let before = cluster
-        .get::<StorageRestore>("back")
-        .await
-        .resource_version();
-    tokio::time::sleep(SETTLED).await;
-    assert_eq!(
-        cluster
-            .get::<StorageRestore>("back")
-            .await
-            .resource_version(),
-        before
-    );
+    let before = cluster.settled().await;
+    cluster.unchanged(&before, SETTLED).await;
     operator.stop().await;
 }
 
@@ -335,18 +325,8 @@ async fn a_new_volume_is_filled_before_its_first_pod_and_a_failure_never_becomes
         claim.annotations()["stockpredictor.io/bootstrap"],
         "Filling"
     );
-    let before = cluster
-        .get::<StockPredictor>("nvda")
-        .await
-        .resource_version();
-    tokio::time::sleep(SETTLED).await;
-    assert_eq!(
-        cluster
-            .get::<StockPredictor>("nvda")
-            .await
-            .resource_version(),
-        before
-    );
+    let before = cluster.settled().await;
+    cluster.unchanged(&before, SETTLED).await;
     // A corrected spec counts at once.
     broken.store(false, Ordering::SeqCst);
     cluster
@@ -377,5 +357,103 @@ async fn a_new_volume_is_filled_before_its_first_pod_and_a_failure_never_becomes
     let before = cluster.settled().await;
     cluster.unchanged(&before, SETTLED).await;
     assert!(!cluster.has::<Job>("nvda-bootstrap").await);
+    operator.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a kube-apiserver: make test"]
+async fn predictors_that_share_a_claim_are_both_stopped_and_both_start_again() {
+    let cluster = Cluster::new("shared").await;
+    let alone = Arc::new(AtomicBool::new(true));
+    let (client, seen) = (cluster.client(), alone.clone());
+    let guarded: Script = Arc::new(move |document| {
+        let job = document["job"].as_str()?;
+        if matches!(job, "prepare" | "switch") {
+            let (client, seen) = (client.clone(), seen.clone());
+            tokio::spawn(async move {
+                let pods: kube::Api<Pod> = kube::Api::namespaced(client, "shared");
+                for name in ["nvda-pod", "twin-pod"] {
+                    if pods.get_opt(name).await.unwrap().is_some() {
+                        seen.store(false, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+        Some(message(&format!("{job}_succeeded")))
+    });
+    let _world = World::play(cluster.client(), cluster.namespace(), guarded);
+    let claim: PersistentVolumeClaim = serde_json::from_value(json!({
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+    }))
+    .unwrap();
+    let claims = cluster.api::<PersistentVolumeClaim>();
+    claims.create(&PostParams::default(), &claim).await.unwrap();
+    let operator = cluster.operator();
+    let shares =
+        json!({"storage": {"size": null, "existingClaim": "data", "accessMode": "ReadWriteMany"}});
+    cluster.create("twin", &shares).await;
+    predictor(&cluster, &shares).await;
+    cluster
+        .until::<Deployment>("twin", "it runs", |deployment| {
+            deployment["status"]["readyReplicas"] == 1
+        })
+        .await;
+    restore(&cluster, "back", &json!({})).await;
+    reaches(&cluster, "back", "Completed").await;
+    assert!(
+        alone.load(Ordering::SeqCst),
+        "a predictor ran while its data was replaced"
+    );
+    serves(&cluster).await;
+    cluster
+        .until::<Deployment>("twin", "it runs again", |deployment| {
+            deployment["spec"]["replicas"] == 1
+                && deployment["metadata"]["annotations"]["stockpredictor.io/held-by"].is_null()
+        })
+        .await;
+    operator.stop().await;
+}
+
+/// Nothing can be put back where the claim is gone; what remains is told and waits for nobody.
+#[rstest]
+#[case::its_predictor("nvda", "the old data is in place again")]
+#[case::its_claim("claim", "it ended early")]
+#[tokio::test]
+#[ignore = "needs a kube-apiserver: make test"]
+async fn a_deletion_during_a_restore_ends_it(#[case] what: &str, #[case] told: &str) {
+    let cluster = Cluster::new(&format!("gone-{what}")).await;
+    let slow: Script = Arc::new(|document| {
+        let job = document["job"].as_str()?;
+        (job != "prepare").then(|| message(&format!("{job}_succeeded")))
+    });
+    let _world = World::play(cluster.client(), cluster.namespace(), slow);
+    let operator = cluster.operator();
+    predictor(&cluster, &json!({})).await;
+    restore(&cluster, "back", &json!({})).await;
+    reaches(&cluster, "back", "Preparing").await;
+    cluster
+        .until::<Job>("back-prepare", "it works", |job| {
+            job["metadata"].is_object()
+        })
+        .await;
+    let now = DeleteParams::default();
+    if what == "claim" {
+        let api = cluster.api::<PersistentVolumeClaim>();
+        api.delete("nvda", &now).await.unwrap();
+    } else {
+        let api = cluster.api::<StockPredictor>();
+        api.delete("nvda", &now).await.unwrap();
+    }
+    let done = reaches(&cluster, "back", "RolledBack").await;
+    let message = done["status"]["conditions"][0]["message"].as_str().unwrap();
+    assert!(message.starts_with(told), "{message}");
+    let undone = jobs(&cluster).await.contains(&"back-undo".to_owned());
+    assert_eq!(undone, what != "claim");
+    cluster
+        .until::<StorageRestore>("back", "the finalizer is gone", |object| {
+            object["metadata"]["finalizers"].is_null()
+        })
+        .await;
     operator.stop().await;
 }

@@ -115,6 +115,11 @@ pub struct VolumeStatus {
     #[schemars(length(max = 64))]
     pub usage: Option<String>,
 
+    /// Whether backups lie on the volume, in its `backups/`. While they do, the claim is not deleted with the object, also by
+    /// the policy `Delete`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds_archives: Option<bool>,
+
     /// Identity of the volume from its marker; it stays the same through restarts and restores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

@@ -65,6 +65,12 @@ use crate::rule;
     validation = Rule::new("self.destinations.filter(destination, has(destination.volume)).size() <= 1")
         .field_path(".destinations")
         .message("the predictor's volume can be a destination once only"),
+    validation = Rule::new("self.destinations.all(one, !has(one.claim) || self.destinations.exists_one(other, has(other.claim) && other.claim == one.claim))")
+        .field_path(".destinations")
+        .message("two destinations are the same folder of a claim: give one of them another path, or remove it"),
+    validation = Rule::new("self.destinations.all(one, !has(one.objectStore) || self.destinations.exists_one(other, has(other.objectStore) && other.objectStore.url == one.objectStore.url && other.objectStore.?endpoint == one.objectStore.?endpoint))")
+        .field_path(".destinations")
+        .message("two destinations are the same place in an object store: give one of them another url, or remove it"),
 )]
 pub struct StorageBackupSpec {
     /// The predictor whose volume is backed up. Immutable.
@@ -96,7 +102,7 @@ pub struct StorageBackupSpec {
     /// Any text, such as a date: each change of it makes one run, also while suspended. `status.acknowledgedTrigger` repeats
     /// it when that run has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(min = 1, max = 128))]
     pub trigger: Option<String>,
 
     /// What becomes of a scheduled run when the one before it still works. Default: `Forbid`.

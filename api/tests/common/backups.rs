@@ -238,6 +238,30 @@ fn places() -> Vec<Case> {
             "spec.destinations",
             "can be a destination once only",
         ),
+        accepted(
+            "two folders of one claim, and two stores",
+            &json!({"destinations": [
+                {"name": "a", "claim": {"name": "nas", "path": "a"}}, {"name": "b", "claim": {"name": "nas"}},
+                {"name": "c", "objectStore": {"url": "s3://backups/trading", "endpoint": "https://one.example"}},
+                {"name": "d", "objectStore": {"url": "s3://backups/trading", "endpoint": "https://two.example"}},
+                {"name": "e", "objectStore": {"url": "s3://backups/trading"}},
+            ]}),
+        ),
+        refused(
+            "one folder of a claim twice",
+            &json!({"destinations": [
+                {"name": "a", "claim": {"name": "nas", "path": "x"}}, {"name": "b", "claim": {"name": "nas", "path": "x"}}]}),
+            "spec.destinations",
+            "the same folder of a claim",
+        ),
+        refused(
+            "one place of a store twice, with other credentials",
+            &json!({"destinations": [
+                {"name": "a", "objectStore": {"url": "s3://backups/trading", "credentialsSecret": {"name": "one"}}},
+                {"name": "b", "objectStore": {"url": "s3://backups/trading", "credentialsSecret": {"name": "two"}}}]}),
+            "spec.destinations",
+            "the same place in an object store",
+        ),
         refused(
             "a name with capitals",
             &json!({"destinations": [{"name": "Here", "volume": {}}]}),

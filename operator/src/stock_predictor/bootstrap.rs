@@ -21,7 +21,6 @@ use crate::job::outcome::{self, Outcome};
 use crate::job::place::{mount, mount_identity};
 use crate::job::pod::{Access, PodPlan, Settings};
 use crate::job::{Component, labels};
-use crate::storage_restore::build::choice;
 use crate::storage_restore::dereference::stored;
 use crate::storage_restore::observe::MADE_BY;
 use crate::storage_restore::plan::{Note, RETRY};
@@ -94,7 +93,8 @@ pub async fn dereference(
     claim: Option<&PersistentVolumeClaim>,
     client: &Client,
 ) -> Result<Seen, Error> {
-    if claim.and_then(state) != Some(FILLING) {
+    // One that a StorageRestore makes is that one's to fill.
+    if claim.and_then(state) != Some(FILLING) || claim.is_some_and(restores) {
         return Ok(Seen::default());
     }
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
@@ -272,13 +272,14 @@ fn build(
         mounts.extend(secret);
         path
     });
+    let (backup, at) = Choice::of(asked.backup.as_deref(), asked.at.as_ref()).words();
     let document = Restore {
         restore: uid,
         root: Some(ROOT.into()),
         source: Some(mounted.place),
         origin: Some(source.origin.clone()),
-        backup: asked.backup.as_deref().map(choice),
-        at: asked.at.as_ref().map(|at| at.0.to_string()),
+        backup,
+        at,
         sha256: asked.sha256.clone(),
         known: source.known.clone(),
         identity,

@@ -5,10 +5,20 @@
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
+use stockpredictor_api::StockPredictor;
 
 use super::labels;
 use super::validate::{Claim, ValidatedPredictor};
 use crate::quantity;
+
+/// The name of the claim that a predictor uses.
+pub fn claim_of(predictor: &StockPredictor) -> String {
+    let storage = &predictor.spec.storage;
+    storage
+        .existing_claim
+        .clone()
+        .unwrap_or_else(|| predictor.name_any())
+}
 
 /// What to do about the claim.
 #[derive(Clone, Debug, PartialEq, Eq)]

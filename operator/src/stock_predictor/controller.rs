@@ -10,13 +10,14 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::runtime::reflector::Store;
 use kube::{Resource, ResourceExt};
-use stockpredictor_api::StockPredictor;
+use stockpredictor_api::{StockPredictor, StorageRestore};
 
 use super::backoff::{Backoff, Key, Silence};
+use super::claim::claim_of;
 use super::dereference::Caches;
 use super::{Context, Error, finalize, labels, reconcile};
 pub use crate::controller::Shared;
-use crate::controller::{self, Cached, Fault, Guarded, Reconciler, Requests};
+use crate::controller::{self, Cached, Fault, Guarded, Reconciler, Requests, in_namespace};
 use crate::metrics::Metrics;
 use crate::storage_restore::hold;
 use crate::watch::{Scope, Watches};
@@ -41,6 +42,7 @@ pub fn control(
     let watches = shared.watches(scope);
     let mut requests = Requests::new();
     let predictors = controller::objects(&watches, "stockpredictors", MISSING, &mut requests);
+    let known = predictors.clone();
     let caches = Caches {
         service_accounts: children(&watches, "serviceaccounts", &mut requests),
         config_maps: children(&watches, "configmaps", &mut requests),
@@ -55,12 +57,7 @@ pub fn control(
             "storagerestores of predictors",
             crate::storage_restore::controller::MISSING,
             &mut requests,
-            |restore| {
-                hold::predictor_of(restore)
-                    .map(str::to_owned)
-                    .into_iter()
-                    .collect()
-            },
+            move |restore: &StorageRestore| users_of(&known, restore),
         ),
     };
     let context = Arc::new(Context {
@@ -123,6 +120,30 @@ impl Reconciler for Context {
     fn forget(&self, key: &Key) {
         self.silence.forget(key);
     }
+}
+
+/// The names of the predictors that use what `restore` works on.
+pub fn users_of(
+    predictors: &Store<Guarded<StockPredictor>>,
+    restore: &StorageRestore,
+) -> Vec<String> {
+    let mut names: Vec<String> = in_namespace(predictors, &restore.namespace().unwrap_or_default())
+        .iter()
+        .filter_map(|predictor| predictor.0.as_ref().ok())
+        .filter(|predictor| {
+            let user = hold::User {
+                predictor: &predictor.name_any(),
+                claim: &claim_of(predictor),
+            };
+            hold::concerns(restore, user)
+        })
+        .map(ResourceExt::name_any)
+        .collect();
+    // Backups of one that isn't there, or can't be read, are told too.
+    names.extend(hold::predictor_of(restore).map(str::to_owned));
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn children<K: Cached>(

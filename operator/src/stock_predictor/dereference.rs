@@ -16,7 +16,7 @@ use kube::{Api, Client, ResourceExt};
 use stockpredictor_api::{StockPredictor, StorageRestore};
 
 use super::bootstrap;
-use super::claim;
+use super::claim::{self, claim_of};
 use super::labels;
 use super::pods;
 use super::stats::{self, Poller, Stats};
@@ -144,11 +144,15 @@ pub async fn dereference(
     let present = deployment
         .as_deref()
         .and_then(|deployment| deployment.annotations().get(labels::HELD_BY));
+    let uses = claim_of(object);
     let hold = hold::holder(
         restores
             .iter()
             .filter_map(|restore| restore.0.as_ref().ok()),
-        &name,
+        hold::User {
+            predictor: &name,
+            claim: &uses,
+        },
         object.spec.storage.access_mode,
         present.map(String::as_str),
     );
@@ -176,12 +180,7 @@ pub async fn find_claim(
     client: &Client,
 ) -> Result<Option<Arc<PersistentVolumeClaim>>, Error> {
     let namespace = object.namespace().unwrap_or_default();
-    let name = object
-        .spec
-        .storage
-        .existing_claim
-        .clone()
-        .unwrap_or_else(|| object.name_any());
+    let name = claim_of(object);
     if let Some(claim) = cached(&caches.claims, &namespace, &name) {
         return Ok(Some(claim));
     }

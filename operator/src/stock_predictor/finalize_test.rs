@@ -377,6 +377,27 @@ async fn a_claim_with_archives_or_a_restore_stays(
     }
 }
 
+#[rstest]
+#[case::archives_without_their_storage_backup(json!({"holdsArchives": true}), true)]
+#[case::none(json!({"holdsArchives": false}), false)]
+#[case::not_told(json!({}), false)]
+#[tokio::test]
+async fn a_claim_stays_also_for_archives_whose_object_is_gone(
+    #[case] volume: Value,
+    #[case] stays: bool,
+) {
+    let mut world = ended();
+    world.object["status"] = json!({"volume": volume});
+    let (outcome, log) = pass(world, &[], nothing).await;
+    outcome.unwrap();
+    if stays {
+        assert_eq!(log.writes(), [LET_GO, "POST events"]);
+        assert!(note(&log).contains("archives lie on it"), "{}", note(&log));
+    } else {
+        assert_eq!(deletions(&log), [format!("DELETE {CLAIM}")]);
+    }
+}
+
 #[tokio::test]
 async fn finished_jobs_do_not_keep_a_claim_that_goes() {
     let job = |name: &str, claim: &str, over: bool| {

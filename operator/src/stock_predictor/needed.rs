@@ -5,22 +5,31 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
-use stockpredictor_api::{StorageBackup, StorageRestore};
+use stockpredictor_api::{StockPredictor, StorageBackup, StorageRestore};
 
 use super::labels;
 use crate::job::outcome::is_over;
-use crate::storage_restore::hold::predictor_of;
+use crate::storage_restore::hold::{User, concerns};
 use crate::writer::{Child, Error, Writer};
 
-/// Why the claim of the predictor `name` stays: archives lie on it, or a restore works on it.
+/// Why the claim that `predictor` made stays: archives lie on it, or a restore works on it.
 ///
 /// # Errors
 /// When the API server refuses or can't be reached.
-pub async fn needed(writer: &Writer, namespace: &str, name: &str) -> Result<Option<String>, Error> {
+pub async fn needed(
+    writer: &Writer,
+    namespace: &str,
+    predictor: &StockPredictor,
+) -> Result<Option<String>, Error> {
+    let name = &predictor.name_any();
     let restores = all::<StorageRestore>(writer, namespace).await?;
     let working = restores.iter().find(|restore| {
         let phase = restore.status.as_ref().and_then(|status| status.phase);
-        predictor_of(restore) == Some(name) && phase.is_some_and(|phase| !phase.is_end())
+        let user = User {
+            predictor: name,
+            claim: name,
+        };
+        concerns(restore, user) && phase.is_some_and(|phase| !phase.is_end())
     });
     if let Some(restore) = working {
         let restore = restore.name_any();
@@ -28,12 +37,19 @@ pub async fn needed(writer: &Writer, namespace: &str, name: &str) -> Result<Opti
     }
     let backups = all::<StorageBackup>(writer, namespace).await?;
     let stored = backups.iter().find(|backup| holds_archives(backup, name));
-    Ok(stored.map(|backup| {
-        format!(
-            "archives of the StorageBackup {} lie on it",
-            backup.name_any()
-        )
-    }))
+    if let Some(backup) = stored {
+        let backup = backup.name_any();
+        return Ok(Some(format!(
+            "archives of the StorageBackup {backup} lie on it"
+        )));
+    }
+    // Those of a StorageBackup that is gone, and those that somebody made by hand.
+    let volume = predictor
+        .status
+        .as_ref()
+        .and_then(|status| status.volume.as_ref());
+    let holds = volume.and_then(|volume| volume.holds_archives) == Some(true);
+    Ok(holds.then(|| "archives lie on it, in backups/".to_owned()))
 }
 
 /// True when the last run of `backup` found archives on the volume of the predictor `name`.

@@ -103,6 +103,9 @@ pub struct Volume {
     /// What is used.
     #[serde(deserialize_with = "bytes")]
     pub used_bytes: Option<u64>,
+    /// Whether backups lie on it.
+    #[serde(deserialize_with = "lenient")]
+    pub holds_archives: Option<bool>,
 }
 
 /// One symbol.

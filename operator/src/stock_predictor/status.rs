@@ -176,6 +176,11 @@ fn volume(seen: Seen<'_>, before: Option<&VolumeStatus>, now: &Time) -> VolumeSt
             .iter()
             .find_map(|stats| short(stats.volume.id.as_ref(), 64))
             .or_else(|| before.id.clone()),
+        holds_archives: seen
+            .stats
+            .iter()
+            .find_map(|stats| stats.volume.holds_archives)
+            .or(before.holds_archives),
     }
 }
 

@@ -85,6 +85,8 @@ pub struct Seen<'a> {
     pub held: Option<&'a str>,
     /// Its runs.
     pub runs: &'a [Run],
+    /// Whether the run of `spec.runOnCreate` waits for the predictor's first start.
+    pub waits: bool,
     /// The status with the news of runs.
     pub status: &'a StorageBackupStatus,
     /// The time.
@@ -200,6 +202,14 @@ fn last_backup(seen: Seen<'_>) -> Finding {
             State::Unknown,
             BackupReason::Running.as_str(),
             "the first run works",
+        ),
+        None if seen.waits => finding(
+            State::Unknown,
+            BackupReason::NoBackupYet.as_str(),
+            &format!(
+                "the first run begins once the StockPredictor {} has started for the first time and set its volume up",
+                seen.object.spec.predictor_ref.name
+            ),
         ),
         None => finding(
             State::Unknown,

@@ -17,6 +17,7 @@ struct Case {
     runs: Vec<Run>,
     refusal: Option<Refusal>,
     held: Option<&'static str>,
+    waits: bool,
     annotation: &'static str,
 }
 
@@ -28,6 +29,7 @@ impl Default for Case {
             runs: Vec::new(),
             refusal: None,
             held: None,
+            waits: false,
             annotation: "",
         }
     }
@@ -44,6 +46,7 @@ fn found(case: &Case, kind: BackupCondition) -> Finding {
         failure: None,
         held: case.held,
         runs: &case.runs,
+        waits: case.waits,
         status: &status,
         now: fixture::now(),
     };
@@ -71,6 +74,26 @@ fn newest(change: &Value) -> Value {
     let mut backup = json!({"name": "n.tar.gz", "id": "3f2c1d1c-7a11-4a55-9a39-0c9a3d8f6b02", "level": "Readable"});
     crate::stock_predictor::fixture::merge(&mut backup, change);
     json!({"backups": [backup]})
+}
+
+#[test]
+fn a_first_run_that_waits_says_for_what() {
+    let waits = Case {
+        waits: true,
+        ..Case::default()
+    };
+    let told = found(&waits, BackupCondition::LastBackupSucceeded);
+    assert_eq!(
+        (told.state, told.reason.as_str()),
+        (State::Unknown, "NoBackupYet")
+    );
+    assert!(
+        told.message.contains("StockPredictor nvda"),
+        "{}",
+        told.message
+    );
+    let other = found(&Case::default(), BackupCondition::LastBackupSucceeded);
+    assert!(!other.message.contains("nvda"), "{}", other.message);
 }
 
 #[rstest]

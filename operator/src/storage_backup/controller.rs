@@ -17,8 +17,9 @@ use crate::controller::{self, Cached, Fault, Guarded, Reconciler, Requests, Shar
 use crate::job::{Component, watched};
 use crate::metrics::Metrics;
 use crate::stock_predictor::backoff::{Backoff, Key};
+use crate::stock_predictor::controller::users_of;
 use crate::stock_predictor::labels::INSTANCE_LABEL;
-use crate::storage_restore::{self, hold};
+use crate::storage_restore;
 use crate::watch::{Scope, Watches};
 use crate::writer::Writer;
 
@@ -51,17 +52,18 @@ pub fn control(
             backups_of(&known, namespace.as_deref(), &predictor.name_any())
         },
     );
-    let known = backups.clone();
+    let (known, users) = (backups.clone(), predictors.clone());
     let restores = controller::related_objects(
         &watches,
         "storagerestores of backups",
         storage_restore::controller::MISSING,
         &mut requests,
         move |restore: &StorageRestore| {
-            let predictor = hold::predictor_of(restore);
-            predictor.map_or_else(Vec::new, |predictor| {
-                backups_of(&known, restore.namespace().as_deref(), predictor)
-            })
+            let namespace = restore.namespace();
+            users_of(&users, restore)
+                .iter()
+                .flat_map(|predictor| backups_of(&known, namespace.as_deref(), predictor))
+                .collect()
         },
     );
     let caches = Caches {

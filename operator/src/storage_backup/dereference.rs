@@ -20,6 +20,7 @@ use crate::controller::{Guarded, cached, in_namespace};
 use crate::job::Component;
 use crate::job::outcome::{Outcome, is_over, pods_of};
 use crate::job::stuck::needs_events;
+use crate::stock_predictor::claim::claim_of;
 use crate::storage_restore::hold;
 
 /// The caches of this kind.
@@ -147,11 +148,19 @@ pub async fn dereference(
         &object.spec.predictor_ref.name,
     );
     let restores = in_namespace(&caches.restores, namespace);
+    let saves = &object.spec.predictor_ref.name;
+    let uses = predictor
+        .as_deref()
+        .and_then(|predictor| predictor.0.as_ref().ok())
+        .map_or_else(|| saves.clone(), claim_of);
     let held = hold::backups_held(
         restores
             .iter()
             .filter_map(|restore| restore.0.as_ref().ok()),
-        &object.spec.predictor_ref.name,
+        hold::User {
+            predictor: saves,
+            claim: &uses,
+        },
     );
     Ok(Observed {
         predictor,

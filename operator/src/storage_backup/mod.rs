@@ -129,7 +129,8 @@ pub async fn reconcile(object: &StorageBackup, context: &Context) -> Result<Dura
     // 3. What there should be.
     let before = object.status.clone().unwrap_or_default();
     let mut status = status::with_news(&before, &observed.runs);
-    let plan = plan::plan(object, backup.as_ref(), &observed.runs, held);
+    let is_set_up = plan::is_set_up(observed.predictor());
+    let plan = plan::plan(object, backup.as_ref(), &observed.runs, held, is_set_up);
     let prepared = match &backup {
         Ok(backup) => build(backup, &plan, &status)?,
         Err(_) => Prepared::default(),
@@ -172,6 +173,7 @@ pub async fn reconcile(object: &StorageBackup, context: &Context) -> Result<Dura
         failure: failure.as_ref(),
         held,
         runs: &observed.runs,
+        waits: !is_set_up && plan::wants_first(object, &status, &observed.runs),
         status: &status,
         now,
     });

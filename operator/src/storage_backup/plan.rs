@@ -3,7 +3,7 @@
 //! In: the object or why it is refused, its status, its runs, and what holds it. Out: a [`Plan`]. At most one run of an
 //! object goes on at a time; whatever else is due waits. Nothing is taken away whose report isn't in the status yet.
 
-use stockpredictor_api::{RunKind, RunResult, StorageBackup, StorageBackupStatus};
+use stockpredictor_api::{RunKind, RunResult, StockPredictor, StorageBackup, StorageBackupStatus};
 
 use super::runs::Run;
 use super::validate::{Refusal, ValidatedBackup};
@@ -56,6 +56,7 @@ pub fn plan(
     backup: Result<&ValidatedBackup, &Refusal>,
     runs: &[Run],
     held: Option<&str>,
+    is_set_up: bool,
 ) -> Plan {
     let empty = StorageBackupStatus::default();
     let status = object.status.as_ref().unwrap_or(&empty);
@@ -92,7 +93,7 @@ pub fn plan(
     let active = |run: &&Run| run.active() && !run.tests();
     let busy = runs.iter().any(|run| active(&run));
     let begin = (!busy && held.is_none())
-        .then(|| due(object, status, runs))
+        .then(|| due(object, status, runs, is_set_up))
         .flatten();
     // A schedule makes no run beside one that was made by hand. What it misses meanwhile is made up for afterwards.
     let beside = begin.is_some() || runs.iter().filter(active).any(|run| by_hand(&run));
@@ -112,19 +113,42 @@ pub fn plan(
 }
 
 /// The run that is asked for and wasn't made yet.
-fn due(object: &StorageBackup, status: &StorageBackupStatus, runs: &[Run]) -> Option<Begin> {
+fn due(
+    object: &StorageBackup,
+    status: &StorageBackupStatus,
+    runs: &[Run],
+    is_set_up: bool,
+) -> Option<Begin> {
     let spec = &object.spec;
-    let trigger = spec.trigger.as_ref().filter(|trigger| !trigger.is_empty());
+    let trigger = spec.trigger.as_ref();
     if let Some(trigger) = trigger.filter(|_| spec.trigger != status.acknowledged_trigger) {
         return Some(Begin::Manual {
             trigger: trigger.clone(),
             number: status.manual_runs.unwrap_or_default(),
         });
     }
+    (wants_first(object, status, runs) && is_set_up).then_some(Begin::Initial)
+}
+
+/// True while the run of `spec.runOnCreate` wasn't made. It waits for the first start of the predictor, which sets the
+/// volume up: an object that comes with its predictor would else use its tries up before there is something to back up.
+pub fn wants_first(object: &StorageBackup, status: &StorageBackupStatus, runs: &[Run]) -> bool {
     let any = status.initial_run.is_some()
         || status.last_run.is_some()
         || runs.iter().any(|run| run.own && !run.tests());
-    (spec.run_on_create && !any).then_some(Begin::Initial)
+    object.spec.run_on_create && !any
+}
+
+/// True when the predictor has told of its volume, or doesn't start by itself.
+pub fn is_set_up(predictor: Option<&StockPredictor>) -> bool {
+    predictor.is_some_and(|predictor| {
+        let volume = predictor
+            .status
+            .as_ref()
+            .and_then(|status| status.volume.as_ref());
+        let spec = &predictor.spec;
+        volume.is_some_and(|volume| volume.id.is_some()) || spec.suspend || spec.replicas == 0
+    })
 }
 
 /// Finished Jobs that were made by hand, beyond the limits, oldest first. A `CronJob` looks after its own.

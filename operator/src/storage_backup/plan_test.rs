@@ -30,7 +30,8 @@ fn active(kind: RunKind) -> Vec<Run> {
 fn planned(spec: &Value, status: &Value, runs: &[Run], held: Option<&str>) -> Plan {
     let mut object = fixture::backup(spec);
     object.status = serde_json::from_value(status.clone()).unwrap();
-    plan(&object, Ok(&fixture::validated(spec)), runs, held)
+    let backup = fixture::validated(spec);
+    plan(&object, Ok(&backup), runs, held, true)
 }
 
 fn manual(number: i64) -> Begin {
@@ -54,7 +55,6 @@ fn manual(number: i64) -> Begin {
 #[case::triggered_while_busy(json!({"trigger": "now"}), json!({}), active(RunKind::Scheduled), None, RUNS, None)]
 #[case::triggered_during_a_test(json!({"trigger": "now"}), json!({}), active(RunKind::RestoreTest), None, STOPPED, Some(manual(0)))]
 #[case::during_a_manual_run(json!({}), json!({}), active(RunKind::Manual), None, STOPPED, None)]
-#[case::empty_trigger(json!({"trigger": ""}), json!({}), vec![], None, RUNS, None)]
 #[case::new(json!({"runOnCreate": true}), json!({}), vec![], None, STOPPED, Some(Begin::Initial))]
 #[case::not_new(json!({"runOnCreate": true}), json!({"initialRun": "daily-first"}), vec![], None, RUNS, None)]
 #[case::new_but_ran(json!({"runOnCreate": true}), json!({}), active(RunKind::Scheduled), None, RUNS, None)]
@@ -84,6 +84,34 @@ impl Cron {
 }
 
 #[rstest]
+#[case::no_predictor(None, false)]
+#[case::new(Some((json!({}), json!({}))), false)]
+#[case::its_claim_is_bound(Some((json!({}), json!({"volume": {"phase": "Bound"}}))), false)]
+#[case::it_told_of_its_volume(Some((json!({}), json!({"volume": {"id": "v"}}))), true)]
+#[case::suspended(Some((json!({"suspend": true}), json!({}))), true)]
+#[case::without_pods(Some((json!({"replicas": 0}), json!({}))), true)]
+fn the_first_run_waits_for_a_volume_that_is_set_up(
+    #[case] predictor: Option<(Value, Value)>,
+    #[case] begins: bool,
+) {
+    let predictor = predictor.map(|(spec, status)| {
+        let mut predictor = crate::stock_predictor::fixture::predictor(&spec);
+        predictor.status = serde_json::from_value(status).unwrap();
+        predictor
+    });
+    let is_set_up = is_set_up(predictor.as_ref());
+    let spec = json!({"runOnCreate": true});
+    let (object, backup) = (fixture::backup(&spec), fixture::validated(&spec));
+    let first = plan(&object, Ok(&backup), &[], None, is_set_up);
+    assert_eq!(first.begin, begins.then_some(Begin::Initial));
+    // Somebody who asks for one now gets it.
+    let spec = json!({"trigger": "now"});
+    let (object, backup) = (fixture::backup(&spec), fixture::validated(&spec));
+    let asked = plan(&object, Ok(&backup), &[], None, is_set_up);
+    assert_eq!(asked.begin, Some(manual(0)));
+}
+
+#[rstest]
 #[case(true, Cron::Remove)]
 #[case(false, Cron::Leave)]
 fn a_refused_object_begins_nothing(#[case] stops: bool, #[case] cron: Cron) {
@@ -93,7 +121,7 @@ fn a_refused_object_begins_nothing(#[case] stops: bool, #[case] cron: Cron) {
         message: String::new(),
         stops,
     };
-    let plan = plan(&object, Err(&refusal), &[], None);
+    let plan = plan(&object, Err(&refusal), &[], None, true);
     assert_eq!((plan.backup, plan.test, plan.begin), (cron, cron, None));
 }
 

@@ -4,6 +4,7 @@
 //! than Kubernetes does, so what Kubernetes would refuse is refused here first. Pure: the time is an argument.
 
 use croner::Cron;
+use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
@@ -77,7 +78,7 @@ impl Schedule {
             .year(Year::Disallowed)
             .build()
             .parse(&normal(text))
-            .map_err(|error| fail(error.to_string().trim_end_matches('.').to_owned()))?;
+            .map_err(|error| fail(words(&error)))?;
         let schedule = Self {
             text: text.to_owned(),
             cron,
@@ -115,6 +116,17 @@ pub fn time_zone(name: Option<&str>) -> Result<TimeZone, Error> {
         return Err(unknown());
     }
     TimeZone::tzif(canonical, data).map_err(|_| unknown())
+}
+
+/// What the parser says, without the names of its own parts.
+fn words(error: &CronError) -> String {
+    let why = match error {
+        CronError::ComponentError(why)
+        | CronError::InvalidPattern(why)
+        | CronError::IllegalCharacters(why) => why.to_lowercase(),
+        other => other.to_string(),
+    };
+    why.trim_end_matches('.').to_owned()
 }
 
 /// What the parser takes and Kubernetes doesn't.
@@ -186,8 +198,11 @@ mod tests {
     #[rstest]
     #[case("0 3 * *", "4 fields")]
     #[case("0 0 3 * * *", "6 fields")]
-    #[case("60 3 * * *", "spec.schedule")]
-    #[case("0 24 * * *", "spec.schedule")]
+    #[case(
+        "60 3 * * *",
+        "spec.schedule \"60 3 * * *\" is no schedule: position 60 is out of bounds"
+    )]
+    #[case("0 24 * * *", "is no schedule: position 24 is out of bounds")]
     #[case("0 0 L * *", "L is no name")]
     #[case("0 0 15W * *", "W is no name")]
     #[case("0 0 * * 7", "Sunday is 0")]

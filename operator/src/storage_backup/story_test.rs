@@ -49,7 +49,7 @@ fn caches(now: &Cluster, old: &Cluster, lag: Lag) -> Caches {
         cron_jobs: store(&children.all("cronjobs")),
         jobs: store(&children.all("jobs")),
         pods: store(&pods.all("pods")),
-        predictors: store(&[json!(predictors::predictor(&json!({})))]),
+        predictors: store(&[set_up()]),
         restores: store(&[]),
     }
 }
@@ -114,6 +114,13 @@ impl Operator {
         }
         panic!("no rest: {:#?}", self.now().objects[BACKUP]["status"]);
     }
+}
+
+/// A predictor that has told of its volume.
+fn set_up() -> Value {
+    let mut predictor = json!(predictors::predictor(&json!({})));
+    predictor["status"] = json!({"volume": {"id": "6c7f7d1e-2f0a-4b57-9d53-0a5c3b1e9d10"}});
+    predictor
 }
 
 async fn life(fault: Option<(usize, Fault)>, lag: Lag) -> Cluster {

@@ -16,7 +16,7 @@ use stockpredictor_api::{NewClaim, StorageRestore};
 
 use super::facts::{Facts, JobKind, seconds};
 use super::observe::MADE_BY;
-use super::source::Resolved;
+use super::source::{Choice, Resolved};
 use crate::job::build::{JobPlan, build_job};
 use crate::job::document::{Document, ROOT, Restore, Task};
 use crate::job::place::{Mounts, mount, mount_identity};
@@ -27,6 +27,9 @@ use crate::stock_predictor::{self, bootstrap};
 
 /// How often a Job's pod is tried again.
 const RETRIES: i32 = 3;
+
+/// What a Job has beyond the time of its phase, in seconds.
+const GRACE: i64 = 60;
 
 /// The name of a Job.
 pub fn job_name(restore: &str, kind: JobKind) -> String {
@@ -73,21 +76,20 @@ pub fn build(
         mounts.extend(mounted.mounts);
         mounted.place
     });
+    // Once a Job has chosen, the others keep to that.
+    let choice = match &chosen.name {
+        Some(name) => Choice::Name(name),
+        None => Choice::of(spec.backup.as_deref(), spec.at.as_ref()),
+    };
+    let (backup, at) = choice.words();
     let document = Restore {
         restore: restore.uid().unwrap_or_default(),
         root: volume.map(|_| ROOT.to_owned()),
         dry_run: (kind == JobKind::Preflight && spec.dry_run).then_some(true),
         source: place,
         origin: source.map(|source| source.origin.clone()),
-        backup: chosen
-            .name
-            .clone()
-            .or_else(|| spec.backup.as_deref().map(choice)),
-        at: spec
-            .at
-            .as_ref()
-            .filter(|_| chosen.name.is_none())
-            .map(|at| at.0.to_string()),
+        backup,
+        at,
         sha256: chosen.sha256.clone().or_else(|| spec.sha256.clone()),
         known: source
             .map(|source| source.known.clone())
@@ -134,24 +136,17 @@ fn task(kind: JobKind, restore: Restore) -> Task {
     }
 }
 
-/// The word of the contract for a choice of the spec.
-pub fn choice(backup: &str) -> String {
-    if backup == "latestProven" {
-        "latest-proven".into()
-    } else {
-        backup.to_owned()
-    }
-}
-
-/// A Job has the time of its phase, so that it ends without the operator too. What must succeed has none.
+/// A Job has the time of its phase and a little more, so that it ends without the operator too, but not before the operator
+/// could say what held it up. What must succeed has none.
 fn deadline(facts: &Facts, kind: JobKind) -> Option<i64> {
     let limits = &facts.limits;
-    seconds(match kind {
+    let phase = seconds(match kind {
         JobKind::Preflight => &limits.preflight,
         JobKind::Prepare | JobKind::Fill => &limits.prepare,
         JobKind::Switch => &limits.switch,
         JobKind::Commit | JobKind::Undo => return None,
-    })
+    });
+    Some(phase?.saturating_add(GRACE))
 }
 
 fn owner(restore: &StorageRestore) -> OwnerReference {

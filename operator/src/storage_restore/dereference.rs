@@ -9,13 +9,16 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
-use stockpredictor_api::{RestoreSource, StockPredictor, StorageBackup, StorageRestore};
+use stockpredictor_api::{
+    RestorePhase, RestoreSource, StockPredictor, StorageBackup, StorageRestore,
+};
 
 use super::hold;
 use super::source::Stored;
 use crate::job::{self, Component};
+use crate::stock_predictor::claim::claim_of;
 use crate::stock_predictor::{pods, stats};
 use crate::writer::{self, Error, Writer};
 
@@ -26,6 +29,8 @@ pub struct Observed {
     pub predictor: Option<StockPredictor>,
     /// Its Deployment.
     pub deployment: Option<Deployment>,
+    /// The other predictors that use the claim, and their Deployments.
+    pub twins: Vec<Twin>,
     /// The claim that is restored, or that is to be made.
     pub claim: Option<PersistentVolumeClaim>,
     /// The `StorageBackup` that the source names.
@@ -36,10 +41,19 @@ pub struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// The other restores of the namespace; only those that may come first are of interest, so only before the beginning.
     pub others: Vec<StorageRestore>,
-    /// The predictors of the namespace, whose claims tell which restores are of one volume; only then too.
+    /// The predictors of the namespace that can be read. Their claims tell who uses one volume.
     pub predictors: Vec<StockPredictor>,
     /// The free space that a running predictor reports; only for a volume that the checks can't mount.
     pub free_bytes: Option<i64>,
+}
+
+/// Another predictor that uses the claim.
+#[derive(Debug)]
+pub struct Twin {
+    /// It.
+    pub predictor: StockPredictor,
+    /// Its Deployment.
+    pub deployment: Option<Deployment>,
 }
 
 impl Observed {
@@ -99,25 +113,55 @@ pub async fn dereference(
             .await?;
     }
     let phase = restore.status.as_ref().and_then(|status| status.phase);
-    if phase.unwrap_or_default() == stockpredictor_api::RestorePhase::Pending {
+    if phase.unwrap_or_default() == RestorePhase::Pending {
         observed.others = writer.list::<StorageRestore>(&namespace).await?;
-        observed.predictors = writer.list::<StockPredictor>(&namespace).await?;
+        observed.predictors = readable(client, &namespace).await?;
+    } else if restore.spec.target.in_place.is_some() {
+        observed.predictors = readable(client, &namespace).await?;
+        observed.twins = twins(restore, &observed.predictors, writer).await?;
     }
-    if observed.predictor.as_ref().is_some_and(one_pod)
-        && phase == Some(stockpredictor_api::RestorePhase::Preflight)
-    {
+    if observed.predictor.as_ref().is_some_and(one_pod) && phase == Some(RestorePhase::Preflight) {
         observed.free_bytes = free_bytes(&observed, poller).await;
     }
     Ok(observed)
 }
 
-/// The claim that a predictor uses.
-pub fn claim_of(predictor: &StockPredictor) -> String {
-    let storage = &predictor.spec.storage;
-    storage
-        .existing_claim
-        .clone()
-        .unwrap_or_else(|| predictor.name_any())
+/// The predictors of a namespace. One that can't be read, such as by an older operator, must not keep others from being
+/// restored; its pods are seen all the same.
+async fn readable(client: &Client, namespace: &str) -> Result<Vec<StockPredictor>, Error> {
+    let kind = ApiResource::erase::<StockPredictor>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
+    let all = api
+        .list(&ListParams::default())
+        .await
+        .map_err(|error| writer::request::<StockPredictor>("list", "of the namespace", error))?;
+    Ok(all
+        .into_iter()
+        .filter_map(|object| object.try_parse().ok())
+        .collect())
+}
+
+async fn twins(
+    restore: &StorageRestore,
+    predictors: &[StockPredictor],
+    writer: &Writer,
+) -> Result<Vec<Twin>, Error> {
+    let mut twins = Vec::new();
+    for predictor in predictors {
+        let name = predictor.name_any();
+        if hold::predictor_of(restore) == Some(&name)
+            || hold::claim_of(restore) != Some(&claim_of(predictor))
+            || predictor.metadata.deletion_timestamp.is_some()
+        {
+            continue;
+        }
+        let namespace = predictor.namespace().unwrap_or_default();
+        twins.push(Twin {
+            deployment: writer.read::<Deployment>(&namespace, &name).await?,
+            predictor: predictor.clone(),
+        });
+    }
+    Ok(twins)
 }
 
 /// True when the predictor's volume is for one pod.

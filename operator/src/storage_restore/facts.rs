@@ -205,6 +205,8 @@ pub struct Facts {
     pub filled: bool,
     /// The predictor.
     pub predictor: PredictorFact,
+    /// Other predictors of the claim that aren't stopped for this restore.
+    pub twins: Vec<String>,
     /// Pods that use the claim and haven't ended.
     pub users: Vec<String>,
     /// The Jobs.

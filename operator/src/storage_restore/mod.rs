@@ -9,6 +9,7 @@ pub mod dereference;
 pub mod facts;
 pub mod hold;
 pub mod observe;
+pub mod phase;
 pub mod plan;
 pub mod source;
 pub mod status;
@@ -25,7 +26,7 @@ use stockpredictor_api::{
     RestorePhase, StockPredictor, StorageRestore, StorageRestoreStatus, TargetStatus,
 };
 
-use self::dereference::{Observed, claim_of};
+use self::dereference::Observed;
 use self::facts::{Facts, JobKind};
 use self::observe::FINALIZER;
 use self::plan::{Note, Step};
@@ -36,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::quantity;
 use crate::stock_predictor::backoff::Backoff;
 use crate::stock_predictor::bootstrap;
+use crate::stock_predictor::claim::claim_of;
 use crate::stock_predictor::stats::Poller;
 use crate::stock_predictor::update_status::note;
 use crate::stock_predictor::validate::{self, Defaults, ValidatedPredictor, validate};

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -89,6 +90,7 @@ pub fn facts(
                 == Some(bootstrap::FILLED)
         }),
         predictor: predictor(restore, observed),
+        twins: twins(restore, observed),
         users: users(restore, observed),
         jobs: Jobs::new(
             JobKind::ALL
@@ -149,13 +151,30 @@ fn job(restore: &StorageRestore, observed: &Observed, kind: JobKind, now: Timest
         },
         Outcome::Failed(failed) => JobState::Failed {
             since: outcome::finished(found).map_or(0, |time| time.0.as_second()),
+            note: explained(restore, failed.reason, failed.message),
             journal: failed
                 .report
                 .and_then(|report| report.restore)
                 .map(|restore| restore.state)
                 .filter(|state| !state.is_empty()),
-            note: Note::new(failed.reason, failed.message),
         },
+    }
+}
+
+/// What a Job says of its failure, and where to look for what it doesn't know.
+fn explained(restore: &StorageRestore, reason: String, message: String) -> Note {
+    let backup = restore.spec.source.storage_backup_ref.as_ref();
+    match (reason.as_str(), backup) {
+        ("NoBackup" | "Unattested" | "ChainBroken", Some(backup)) => {
+            let name = &backup.name;
+            let hint = format!("{message}; `kubectl describe sb {name}` lists its backups");
+            Note::new(reason, hint)
+        }
+        ("RestoreWaiting", _) => {
+            let hint = "`kubectl get sr` shows restores; one of the command line is ended there";
+            Note::new(reason, format!("{message}; {hint}"))
+        }
+        _ => Note::new(reason, message),
     }
 }
 
@@ -276,16 +295,20 @@ fn predictor(restore: &StorageRestore, observed: &Observed) -> PredictorFact {
     let spec = &predictor.spec;
     PredictorFact::There {
         wanted: !spec.suspend && spec.replicas > 0,
-        held: held(restore, predictor, observed),
+        held: held(restore, predictor, observed.deployment.as_ref()),
         running: running(predictor),
     }
 }
 
 /// Its Deployment is stopped for this restore, and its status says so. So what the status says after the hold is new.
-fn held(restore: &StorageRestore, predictor: &StockPredictor, observed: &Observed) -> bool {
+fn held(
+    restore: &StorageRestore,
+    predictor: &StockPredictor,
+    deployment: Option<&Deployment>,
+) -> bool {
     let told = condition(predictor, ConditionType::Ready)
         .is_some_and(|(_, reason, _)| reason == Reason::RestoreInProgress.as_str());
-    let stopped = observed.deployment.as_ref().is_some_and(|deployment| {
+    let stopped = deployment.is_some_and(|deployment| {
         let pods = deployment
             .status
             .as_ref()
@@ -295,6 +318,18 @@ fn held(restore: &StorageRestore, predictor: &StockPredictor, observed: &Observe
             && pods.unwrap_or_default() == 0
     });
     told && stopped
+}
+
+/// Other predictors of the claim that may start pods yet.
+fn twins(restore: &StorageRestore, observed: &Observed) -> Vec<String> {
+    let mut names: Vec<String> = observed
+        .twins
+        .iter()
+        .filter(|twin| !held(restore, &twin.predictor, twin.deployment.as_ref()))
+        .map(|twin| twin.predictor.name_any())
+        .collect();
+    names.sort();
+    names
 }
 
 fn running(predictor: &StockPredictor) -> Running {

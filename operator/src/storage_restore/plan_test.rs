@@ -4,6 +4,7 @@ use rstest::rstest;
 
 use super::super::facts::{Jobs, seconds};
 use super::*;
+use crate::storage_restore::facts::{JobState, PredictorFact, Running};
 use RestorePhase::*;
 
 fn facts(phase: RestorePhase) -> Facts {
@@ -26,6 +27,7 @@ fn facts(phase: RestorePhase) -> Facts {
         claim: ClaimFact::Usable,
         filled: true,
         predictor: predictor(true, true, Running::NotYet("it starts".into())),
+        twins: vec![],
         users: vec![],
         jobs: Jobs::default(),
     }
@@ -121,6 +123,7 @@ fn nothing_is_stopped_before_the_checks_are_done(#[case] facts: Facts, #[case] s
 #[rstest]
 #[case::not_held(with(Holding, |f| f.predictor = predictor(true, false, Running::Ready)), "wait WaitsForPods")]
 #[case::pods_left(with(Holding, |f| f.users = vec!["nvda-1".into()]), "wait WaitsForPods")]
+#[case::another_predictor_of_the_claim(with(Holding, |f| f.twins = vec!["tsla".into()]), "wait WaitsForPods")]
 #[case::not_held_for_long(with(Holding, |f| { f.predictor = predictor(true, false, Running::Ready); f.since = 0; }), "enter Failed TimedOut")]
 #[case::pods_left_for_long(with(Holding, |f| { f.users = vec!["nvda-1".into()]; f.since = 0; }), "enter Failed TimedOut")]
 #[case::predictor_gone(with(Holding, |f| f.predictor = PredictorFact::Gone), "enter Failed ReferenceMissing")]
@@ -283,9 +286,15 @@ fn whatever_is_seen_the_data_is_never_touched_while_somebody_uses_it() {
             done(),
             failed(None),
         ] {
-            for (held, users) in [(false, vec![]), (true, vec!["x".to_owned()])] {
+            let name = || vec!["x".to_owned()];
+            for (held, twins, users) in [
+                (false, vec![], vec![]),
+                (true, name(), vec![]),
+                (true, vec![], name()),
+            ] {
                 let facts = with(phase, |f| {
                     f.predictor = predictor(true, held, Running::Ready);
+                    f.twins.clone_from(&twins);
                     f.users.clone_from(&users);
                     f.jobs = job(kind, state.clone());
                 });

@@ -49,6 +49,16 @@ impl<'a> Choice<'a> {
             (Some(name), None) => Self::Name(name),
         }
     }
+
+    /// As in job documents: the word or name of a backup, or else a time.
+    pub fn words(self) -> (Option<String>, Option<String>) {
+        match self {
+            Self::Latest => (Some("latest".into()), None),
+            Self::LatestProven => (Some("latest-proven".into()), None),
+            Self::Name(name) => (Some(name.into()), None),
+            Self::At(time) => (None, Some(time.to_string())),
+        }
+    }
 }
 
 /// A source that a job can read.

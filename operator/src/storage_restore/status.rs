@@ -209,13 +209,19 @@ fn summary(
         .as_ref()
         .map_or("Failed", |failure| failure.reason.as_str());
     match phase {
-        RestorePhase::Completed => (
-            "True",
-            Note::new(
-                word(RestoreReason::Restored),
-                format!("{name} is in place and proven"),
-            ),
-        ),
+        RestorePhase::Completed => {
+            let how = if went_through(status, RestorePhase::Held) {
+                "is in place and kept, as somebody decided"
+            } else if went_through(status, RestorePhase::Filling) {
+                "fills the new claim"
+            } else {
+                "is in place and proven"
+            };
+            (
+                "True",
+                Note::new(word(RestoreReason::Restored), format!("{name} {how}")),
+            )
+        }
         RestorePhase::Planned => (
             "True",
             Note::new(
@@ -227,15 +233,23 @@ fn summary(
         ),
         RestorePhase::Failed => (
             "False",
-            Note::new(reason, format!("{why}; nothing was changed")),
+            Note::new(reason, format!("{why}; {}", left(status))),
         ),
-        RestorePhase::RolledBack => (
-            "False",
-            Note::new(
-                word(RestoreReason::RolledBack),
-                format!("the old data is in place again, because: {why}"),
-            ),
-        ),
+        RestorePhase::RolledBack => {
+            // Without the claim there is nothing to put the old data back on.
+            let end = if reason == word(RestoreReason::ClaimNotUsable) {
+                "it ended early"
+            } else {
+                "the old data is in place again"
+            };
+            (
+                "False",
+                Note::new(
+                    word(RestoreReason::RolledBack),
+                    format!("{end}, because: {why}"),
+                ),
+            )
+        }
         RestorePhase::Held => (
             "False",
             Note::new(
@@ -264,6 +278,21 @@ fn summary(
     }
 }
 
+fn went_through(status: &StorageRestoreStatus, phase: RestorePhase) -> bool {
+    status.phases.iter().any(|passed| passed.name == phase)
+}
+
+/// What one that failed leaves behind.
+fn left(status: &StorageRestoreStatus) -> &'static str {
+    if went_through(status, RestorePhase::Committing) {
+        "the restored data had been switched to before"
+    } else if went_through(status, RestorePhase::Filling) {
+        "the new claim is not filled and nothing starts on it: delete it, and create the StorageRestore anew"
+    } else {
+        "nothing was changed"
+    }
+}
+
 /// What a phase does, in words.
 pub fn doing(phase: RestorePhase) -> &'static str {
     match phase {
@@ -278,10 +307,10 @@ pub fn doing(phase: RestorePhase) -> &'static str {
         RestorePhase::RollingBack => "the old data is brought back",
         RestorePhase::Restarting => "the predictor starts with its old data",
         RestorePhase::Held => "a person has to decide",
-        RestorePhase::Completed => "the restored data is in place and proven",
+        RestorePhase::Completed => "the restored data is in place",
         RestorePhase::Planned => "the plan is in the status",
-        RestorePhase::RolledBack => "the old data is in place again",
-        RestorePhase::Failed => "it failed before anything was changed",
+        RestorePhase::RolledBack => "it did not succeed and left the old data",
+        RestorePhase::Failed => "it failed",
     }
 }
 

@@ -99,6 +99,7 @@ pub async fn told(cluster: &Cluster, trouble: Trouble) -> End {
     });
     let _world = World::play(cluster.client(), cluster.namespace(), said.script());
     cluster.create("nvda", &json!({})).await;
+    cluster.set_up("nvda").await;
     let lives = Lives::begin(cluster, &trouble, Cluster::backup_operator_with);
     let object: StorageBackup = serde_json::from_value(json!({
         "apiVersion": "stockpredictor.io/v1alpha1", "kind": "StorageBackup", "metadata": {"name": "daily"},

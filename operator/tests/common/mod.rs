@@ -32,7 +32,7 @@ use kube::{Client, Config, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use stockpredictor_api::{ImagePullPolicy, StockPredictor, StorageBackup, crd};
+use stockpredictor_api::{ImagePullPolicy, StockPredictor, StorageBackup, StorageRestore, crd};
 use stockpredictor_operator::controller::Shared;
 use stockpredictor_operator::health::Health;
 use stockpredictor_operator::metrics::Metrics;
@@ -338,6 +338,15 @@ impl Cluster {
             .unwrap();
     }
 
+    /// Tells of a predictor's volume as its pod would, once it has set it up.
+    pub async fn set_up(&self, name: &str) {
+        let status = json!({"status": {"volume": {"id": "6c7f7d1e-2f0a-4b57-9d53-0a5c3b1e9d10"}}});
+        self.api::<StockPredictor>()
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+            .await
+            .unwrap();
+    }
+
     /// Deletes an object and waits until it is gone. Its children stay: nobody collects garbage here.
     pub async fn delete(&self, name: &str) {
         self.api::<StockPredictor>()
@@ -478,6 +487,7 @@ impl Cluster {
         let mut versions = BTreeMap::new();
         self.add::<StockPredictor>(&mut versions).await;
         self.add::<StorageBackup>(&mut versions).await;
+        self.add::<StorageRestore>(&mut versions).await;
         self.add::<CronJob>(&mut versions).await;
         self.add::<Job>(&mut versions).await;
         self.add::<ServiceAccount>(&mut versions).await;

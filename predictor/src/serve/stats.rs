@@ -3,11 +3,15 @@
 //! In comes the service, out comes the document of contracts/stats.json. Blocks on
 //! the file system.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
+use stockpredictor_storage::archive::name::ArchiveName;
 use stockpredictor_storage::symbol::Symbol;
 use utoipa::ToSchema;
 
@@ -115,6 +119,8 @@ pub struct VolumeStats {
     pub inodes: u64,
     /// Inodes that are free.
     pub inodes_free: u64,
+    /// Whether backups lie in its `backups/`; null where that can't be read.
+    pub holds_archives: Option<bool>,
 }
 
 /// One symbol's state.
@@ -257,7 +263,22 @@ fn volume_stats(service: &Service) -> VolumeStats {
         free_bytes: state.space.free,
         inodes: state.space.inodes,
         inodes_free: state.space.inodes_free,
+        holds_archives: holds_archives(service.volume.root()),
     }
+}
+
+/// Looks at names only, and at no more of them than needed.
+fn holds_archives(root: &Path) -> Option<bool> {
+    let entries = match fs::read_dir(root.join("backups")) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Some(false),
+        Err(_) => return None,
+    };
+    let mut names = entries.flatten().map(|entry| entry.file_name());
+    Some(names.any(|name| {
+        let name = name.to_str();
+        name.is_some_and(|name| name.parse::<ArchiveName>().is_ok())
+    }))
 }
 
 fn symbol_stats(service: &Service, symbol: &Symbol, window: usize) -> SymbolStats {
@@ -280,6 +301,22 @@ fn symbol_stats(service: &Service, symbol: &Symbol, window: usize) -> SymbolStat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_archives_count_as_backups() {
+        let volume = tempfile::tempdir().unwrap();
+        assert_eq!(holds_archives(volume.path()), Some(false));
+        let backups = volume.path().join("backups");
+        fs::create_dir(&backups).unwrap();
+        fs::write(backups.join("backup_schedule.log"), "").unwrap();
+        assert_eq!(holds_archives(volume.path()), Some(false));
+        let archive = "stock_prediction_backup_20250801_030000.tar.gz";
+        fs::write(backups.join(archive), "").unwrap();
+        assert_eq!(holds_archives(volume.path()), Some(true));
+        fs::remove_dir_all(&backups).unwrap();
+        fs::write(&backups, "no folder").unwrap();
+        assert_eq!(holds_archives(volume.path()), None);
+    }
 
     #[test]
     fn the_document_is_exactly_the_contracts() {

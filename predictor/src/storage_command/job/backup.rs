@@ -132,7 +132,7 @@ fn reach(
     }
     let texts: Vec<_> = failures.iter().map(|one| one.text.as_str()).collect();
     let text = format!(
-        "only {} of {} destinations can be reached, {} must have the backup: {}",
+        "{} of {} destinations can be reached, and {} must have the backup: {}",
         sites.len(),
         job.destinations.len(),
         job.min_successful,

@@ -11,7 +11,7 @@ use stockpredictor_storage::chain::Chain;
 use stockpredictor_storage::layout::Layout;
 use stockpredictor_storage::marker::{self, Marker};
 use stockpredictor_storage::restore::{
-    self, Journal, JournalError, Leftover, NoCheck, Outcome, Request, RestoreError, Volume,
+    self, Ended, Journal, JournalError, Leftover, NoCheck, Outcome, Request, RestoreError, Volume,
 };
 use stockpredictor_storage::select::Wanted;
 use stockpredictor_storage::setup;
@@ -212,7 +212,7 @@ pub fn model(layout: &Layout) -> Option<String> {
 pub fn commit(job: &Restore, message: &mut Message) -> Result<(), Failure> {
     let layout = layout(job)?;
     let volume = Volume::new(&layout);
-    let done = restore::commit(&volume, job.id);
+    let done = or_of_another(restore::commit(&volume, job.id), message);
     message.restore().state = state(&layout, job, ended(done.is_ok(), State::Committed));
     let done = done?;
     tell_leftovers(&done.leftovers, message);
@@ -228,13 +228,7 @@ pub fn commit(job: &Restore, message: &mut Message) -> Result<(), Failure> {
 pub fn undo(job: &Restore, message: &mut Message) -> Result<(), Failure> {
     let layout = layout(job)?;
     let volume = Volume::new(&layout);
-    let done = match restore::undo(&volume, job.id) {
-        // Another restore's journal: of this one nothing is left to be undone, and it says so.
-        Err(RestoreError::Journal(error @ JournalError::Waiting { .. })) => {
-            return Err(error.into());
-        }
-        done => done,
-    };
+    let done = or_of_another(restore::undo(&volume, job.id), message);
     message.restore().state = state(&layout, job, ended(done.is_ok(), State::Undone));
     let done = done?;
     tell_leftovers(&done.leftovers, message);
@@ -244,6 +238,23 @@ pub fn undo(job: &Restore, message: &mut Message) -> Result<(), Failure> {
     }
     unpin(job, message);
     Ok(())
+}
+
+/// A journal of another restore tells that this one was ended before: else that one could not have begun.
+fn or_of_another(
+    done: Result<Ended, RestoreError>,
+    message: &mut Message,
+) -> Result<Ended, RestoreError> {
+    match done {
+        Err(RestoreError::Journal(error @ JournalError::Waiting { .. })) => {
+            message.warn(error.to_string());
+            Ok(Ended {
+                outcome: Outcome::NothingToDo,
+                leftovers: Vec::new(),
+            })
+        }
+        done => done,
+    }
 }
 
 /// What could not be removed and nothing needs.
