@@ -25,6 +25,7 @@ use tracing::Instrument;
 
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::metrics::objects::Measured;
 use crate::stock_predictor::backoff::{Backoff, Key, jittered, key};
 use crate::stock_predictor::stats::Poller;
 use crate::stock_predictor::validate::Defaults;
@@ -188,14 +189,16 @@ impl Queue {
     }
 }
 
-/// Opens the watch of the objects themselves. `missing` says what to do when the API server doesn't know the kind.
-pub fn objects<K: Cached>(
+/// Opens the watch of the objects themselves, which have metrics. `missing` says what to do when the API server doesn't know
+/// the kind.
+pub fn objects<K: Measured>(
     watches: &Watches,
     name: &'static str,
     missing: &'static str,
     requests: &mut Requests<K>,
 ) -> Store<Guarded<K>> {
-    let (store, touched) = watches.open::<Guarded<K>>(name, None, missing, false);
+    let (store, filled, touched) = watches.open::<Guarded<K>>(name, None, missing, false);
+    watches.metrics.watch(store.clone(), filled);
     let wishes = touched.map(|object| {
         Ok(request(
             ObjectRef::from_obj(&object),
@@ -215,7 +218,7 @@ pub fn related<K: Cached, C: Cached>(
     requests: &mut Requests<K>,
     concerned: impl Fn(&C) -> Vec<String> + Send + Sync + 'static,
 ) -> Store<C> {
-    let (store, touched) = watches.open::<C>(name, selector, TOO_OLD, true);
+    let (store, _, touched) = watches.open::<C>(name, selector, TOO_OLD, true);
     requests.push(wishes(touched, concerned).boxed());
     store
 }
@@ -228,7 +231,7 @@ pub fn related_objects<K: Cached, C: Cached>(
     requests: &mut Requests<K>,
     concerned: impl Fn(&C) -> Vec<String> + Send + Sync + 'static,
 ) -> Store<Guarded<C>> {
-    let (store, touched) = watches.open::<Guarded<C>>(name, None, missing, true);
+    let (store, _, touched) = watches.open::<Guarded<C>>(name, None, missing, true);
     let concerned =
         move |object: &Guarded<C>| object.0.as_ref().map_or_else(|_| vec![], &concerned);
     requests.push(wishes(touched, concerned).boxed());
