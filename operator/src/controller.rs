@@ -20,7 +20,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tracing::Instrument;
 
 use crate::health::Health;
@@ -301,12 +301,14 @@ pub async fn run<R: Reconciler>(
             );
         }
     });
+    // One pass waits for the caches, and the others for it: a cache that is filled wakes only one of those that wait for it.
+    let ready = Arc::new(OnceCell::new());
     let waiting = queue.clone();
     let pass = move |object: Arc<Guarded<R::Object>>, context: Arc<R>| {
-        let (queue, permits) = (waiting.clone(), permits.clone());
+        let (queue, permits, ready) = (waiting.clone(), permits.clone(), ready.clone());
         spawned(async move {
             // A pass that begins before a cache is filled would take every child for missing.
-            context.ready().await;
+            ready.get_or_init(|| context.ready()).await;
             let permit = permits.acquire().await;
             queue.pop(&key(object.as_ref()), R::KIND, context.metrics());
             let outcome = Box::pin(one(&object, context.as_ref())).await;

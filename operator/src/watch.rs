@@ -318,7 +318,11 @@ mod tests {
         assert_eq!((good.name_any(), good.0.is_ok()), ("good".to_owned(), true));
         assert_eq!(store.state().len(), 0, "a list counts as a whole");
         assert!(!filled.get());
-        assert!(tokio::time::timeout(Duration::from_secs(1), touched.next()).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), touched.next())
+                .await
+                .is_err()
+        );
         assert_eq!((store.state().len(), filled.get()), (2, true));
     }
 
