@@ -41,9 +41,10 @@ fn contract() -> BTreeMap<String, Metric> {
         .map(|metric| {
             let text = |key: &str| metric[key].as_str().unwrap().to_owned();
             let name = text("name");
-            let name = match metric["type"] == "counter" {
-                true => name.strip_suffix("_total").unwrap().to_owned(),
-                false => name,
+            let name = if metric["type"] == "counter" {
+                name.strip_suffix("_total").unwrap().to_owned()
+            } else {
+                name
             };
             let labels = metric["labels"].as_array().unwrap().iter();
             let known = Metric {
@@ -70,14 +71,14 @@ fn read(text: &str) -> BTreeMap<String, Metric> {
                 words.next().unwrap(),
                 words.next().unwrap(),
             );
-            current = name.to_owned();
+            name.clone_into(&mut current);
             let metric = metrics.entry(current.clone()).or_default();
             match what {
                 "HELP" => {
                     assert_eq!(metric.help, "", "{name} comes twice");
-                    metric.help = rest.to_owned();
+                    rest.clone_into(&mut metric.help);
                 }
-                "TYPE" => metric.kind = rest.to_owned(),
+                "TYPE" => rest.clone_into(&mut metric.kind),
                 "UNIT" => assert!(name.ends_with(rest), "{line}"),
                 _ => panic!("{line}"),
             }
