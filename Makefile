@@ -87,7 +87,7 @@ packages:
 	@command -v cargo >/dev/null || { echo 'Rust is needed: install it by rustup (rust-toolchain.toml names the version)' >&2; exit 1; }
 
 .PHONY: crds
-crds: ## Regenerate crds/ and the API reference from api/
+crds: ## Regenerate crds/ and the API reference from api/, and the tables of metrics and chart values
 	@scripts/generate.sh
 
 .PHONY: train

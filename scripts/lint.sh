@@ -31,6 +31,7 @@ fi
 "$tools/cargo-deny-$cargo_deny" --locked check bans licenses sources
 
 step 'generated files'
+python3 scripts/metrics_table.py --check
 # The whole workspace, as everywhere: another choice of features would compile the dependencies again.
 cargo test --locked --release --workspace --test generated drift
 

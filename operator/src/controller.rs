@@ -20,11 +20,12 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tracing::Instrument;
 
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::metrics::objects::Measured;
 use crate::stock_predictor::backoff::{Backoff, Key, jittered, key};
 use crate::stock_predictor::stats::Poller;
 use crate::stock_predictor::validate::Defaults;
@@ -188,14 +189,16 @@ impl Queue {
     }
 }
 
-/// Opens the watch of the objects themselves. `missing` says what to do when the API server doesn't know the kind.
-pub fn objects<K: Cached>(
+/// Opens the watch of the objects themselves, which have metrics. `missing` says what to do when the API server doesn't know
+/// the kind.
+pub fn objects<K: Measured>(
     watches: &Watches,
     name: &'static str,
     missing: &'static str,
     requests: &mut Requests<K>,
 ) -> Store<Guarded<K>> {
-    let (store, touched) = watches.open::<Guarded<K>>(name, None, missing, false);
+    let (store, filled, touched) = watches.open::<Guarded<K>>(name, None, missing, false);
+    watches.metrics.watch(store.clone(), filled);
     let wishes = touched.map(|object| {
         Ok(request(
             ObjectRef::from_obj(&object),
@@ -215,7 +218,7 @@ pub fn related<K: Cached, C: Cached>(
     requests: &mut Requests<K>,
     concerned: impl Fn(&C) -> Vec<String> + Send + Sync + 'static,
 ) -> Store<C> {
-    let (store, touched) = watches.open::<C>(name, selector, TOO_OLD, true);
+    let (store, _, touched) = watches.open::<C>(name, selector, TOO_OLD, true);
     requests.push(wishes(touched, concerned).boxed());
     store
 }
@@ -228,7 +231,7 @@ pub fn related_objects<K: Cached, C: Cached>(
     requests: &mut Requests<K>,
     concerned: impl Fn(&C) -> Vec<String> + Send + Sync + 'static,
 ) -> Store<Guarded<C>> {
-    let (store, touched) = watches.open::<Guarded<C>>(name, None, missing, true);
+    let (store, _, touched) = watches.open::<Guarded<C>>(name, None, missing, true);
     let concerned =
         move |object: &Guarded<C>| object.0.as_ref().map_or_else(|_| vec![], &concerned);
     requests.push(wishes(touched, concerned).boxed());
@@ -298,12 +301,14 @@ pub async fn run<R: Reconciler>(
             );
         }
     });
+    // One pass waits for the caches, and the others for it: a cache that is filled wakes only one of those that wait for it.
+    let ready = Arc::new(OnceCell::new());
     let waiting = queue.clone();
     let pass = move |object: Arc<Guarded<R::Object>>, context: Arc<R>| {
-        let (queue, permits) = (waiting.clone(), permits.clone());
+        let (queue, permits, ready) = (waiting.clone(), permits.clone(), ready.clone());
         spawned(async move {
             // A pass that begins before a cache is filled would take every child for missing.
-            context.ready().await;
+            ready.get_or_init(|| context.ready()).await;
             let permit = permits.acquire().await;
             queue.pop(&key(object.as_ref()), R::KIND, context.metrics());
             let outcome = Box::pin(one(&object, context.as_ref())).await;

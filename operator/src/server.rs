@@ -66,9 +66,16 @@ fn answer(verdict: &Verdict) -> Response {
 }
 
 async fn metrics_text(State(shared): State<Shared>) -> Response {
-    match shared.metrics.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    // Thousands of series take a while, in which passes and probes go on.
+    let text = tokio::task::spawn_blocking(move || shared.metrics.encode());
+    let failed = |error: &dyn std::error::Error| {
+        let text = format!("the metrics can't be written: {error}; the operator's log has more");
+        (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+    };
+    match text.await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
     }
 }
 

@@ -4,6 +4,8 @@
 //! told to [`Health`] and followed by a pause of that watch alone; it never ends a stream and never slows another one.
 
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures::{Stream, StreamExt};
@@ -63,6 +65,22 @@ impl Scope {
     }
 }
 
+/// Whether a cache has had its first list. The cache's own answer wakes one waiter only, so it can't be asked in passing.
+#[derive(Clone, Debug, Default)]
+pub struct Filled(Arc<AtomicBool>);
+
+impl Filled {
+    /// It has.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it has.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// What all watches share.
 #[derive(Clone)]
 pub struct Watches {
@@ -77,7 +95,7 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// Opens a watch: the cache, and the objects as they are touched, deletions included if `deletions`.
+    /// Opens a watch: the cache, whether it is filled, and the objects as they are touched, deletions included if `deletions`.
     ///
     /// `name` is the plural, `missing` what to do when the API server doesn't know the kind.
     pub fn open<K>(
@@ -86,7 +104,11 @@ impl Watches {
         selector: Option<&str>,
         missing: &'static str,
         deletions: bool,
-    ) -> (Store<K>, impl Stream<Item = K> + Send + 'static + use<K>)
+    ) -> (
+        Store<K>,
+        Filled,
+        impl Stream<Item = K> + Send + 'static + use<K>,
+    )
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -118,7 +140,12 @@ impl Watches {
             .modify(|object| object.meta_mut().managed_fields = None)
             .inspect(move |event| report(event, name, &label, missing, &health, &metrics));
         let touched = reflector::reflector(writer, events);
+        let filled = Filled::default();
+        let done = filled.clone();
         let objects = touched.filter_map(move |event| {
+            if matches!(event, Ok(Event::InitDone)) {
+                done.set();
+            }
             let object = match event {
                 Ok(Event::Apply(object) | Event::InitApply(object)) => Some(object),
                 Ok(Event::Delete(object)) if deletions => Some(object),
@@ -127,7 +154,7 @@ impl Watches {
             };
             std::future::ready(object)
         });
-        (store, objects)
+        (store, filled, objects)
     }
 }
 
@@ -239,8 +266,7 @@ mod tests {
         );
     }
 
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
     use std::time::Duration;
 
     use kube::ResourceExt;
@@ -281,7 +307,7 @@ mod tests {
             (asked.method == "GET").then_some((200, list))
         });
         let watches = watches(client);
-        let (store, touched) =
+        let (store, filled, touched) =
             watches.open::<DeserializeGuard<StockPredictor>>("stockpredictors", None, "", false);
         let mut touched = Box::pin(touched);
         let (broken, good) = (next(&mut touched).await, next(&mut touched).await);
@@ -291,6 +317,13 @@ mod tests {
         );
         assert_eq!((good.name_any(), good.0.is_ok()), ("good".to_owned(), true));
         assert_eq!(store.state().len(), 0, "a list counts as a whole");
+        assert!(!filled.get());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), touched.next())
+                .await
+                .is_err()
+        );
+        assert_eq!((store.state().len(), filled.get()), (2, true));
     }
 
     #[tokio::test(start_paused = true)]
@@ -305,7 +338,7 @@ mod tests {
             })
         });
         let watches = watches(client);
-        let (_, touched) = watches.open::<k8s_openapi::api::core::v1::ConfigMap>(
+        let (_, _, touched) = watches.open::<k8s_openapi::api::core::v1::ConfigMap>(
             "configmaps",
             None,
             "install it",
@@ -349,7 +382,7 @@ mod tests {
             })
         });
         let watches = watches(client);
-        let (_, touched) = watches.open::<k8s_openapi::api::core::v1::ConfigMap>(
+        let (_, _, touched) = watches.open::<k8s_openapi::api::core::v1::ConfigMap>(
             "configmaps",
             None,
             "install it",

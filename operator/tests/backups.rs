@@ -13,9 +13,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Cluster, SETTLED, eventually, merge};
+use common::{Cluster, Operator, SETTLED, eventually, merge};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -237,6 +238,87 @@ async fn each_change_of_the_trigger_makes_one_run_and_runs_wait_for_each_other()
     .await;
     let before = cluster.settled().await;
     cluster.unchanged(&before, SETTLED).await;
+    operator.stop().await;
+}
+
+/// The lines of a scrape that are about one object, without help.
+fn series(operator: &Operator, name: &str) -> Vec<String> {
+    let text = operator.metrics.encode().unwrap();
+    let label = format!("name=\"{name}\"");
+    let lines = text.lines().filter(|line| line.contains(&label));
+    lines.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+#[ignore = "needs a kube-apiserver: make test"]
+async fn a_scrape_shows_the_last_success_until_the_object_is_gone() {
+    let cluster = Cluster::new("scraped").await;
+    let operator = cluster.backup_operator();
+    cluster.create("nvda", &json!({})).await;
+    for name in ["daily", "other"] {
+        create(&cluster, name, &json!({"runOnCreate": name == "daily"})).await;
+    }
+    let status = until(&cluster, "daily", "the first run begins", |status| {
+        status["active"].is_string()
+    })
+    .await;
+    let label = "{namespace=\"scraped\",name=\"daily\"}";
+    let success = format!("backup_last_success_timestamp{label} ");
+    assert!(series(&operator, "daily").contains(&format!("{success}0")));
+    end(
+        &cluster,
+        status["active"].as_str().unwrap(),
+        "backup_succeeded",
+    )
+    .await;
+    let status = until(&cluster, "daily", "it succeeded", |status| {
+        status["lastSuccess"].is_string()
+    })
+    .await;
+    let time: Timestamp = status["lastSuccess"].as_str().unwrap().parse().unwrap();
+    let expected = [
+        format!("{success}{}", time.as_second()),
+        format!("stockpredictor_operator_backup_last_run_success{label} 1"),
+        format!("stockpredictor_operator_backup_level{label} 2"),
+        format!("stockpredictor_operator_backup_expected_interval_seconds{label} 86400"),
+    ];
+    eventually(common::SOON, "the scrape shows it", async || {
+        let found = series(&operator, "daily");
+        let missing: Vec<_> = expected
+            .iter()
+            .filter(|line| !found.contains(line))
+            .collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("no {missing:?} in {found:#?}"))
+        }
+    })
+    .await;
+
+    // Whoever scrapes changes nothing.
+    let before = cluster.settled().await;
+    for _ in 0..100 {
+        series(&operator, "daily");
+    }
+    cluster.unchanged(&before, Duration::from_secs(2)).await;
+
+    let backups = cluster.api::<StorageBackup>();
+    backups
+        .delete("daily", &DeleteParams::default())
+        .await
+        .unwrap();
+    cluster.gone::<StorageBackup>("daily").await;
+    eventually(common::SOON, "its series are gone", async || {
+        let left = series(&operator, "daily");
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:#?}"))
+        }
+    })
+    .await;
+    assert!(!series(&operator, "other").is_empty());
     operator.stop().await;
 }
 

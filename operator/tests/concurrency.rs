@@ -8,13 +8,15 @@
     reason = "helpers of tests may fail by panicking, as the tests themselves do"
 )]
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response};
 use kube::Client;
 use kube::client::Body;
+use rstest::rstest;
 use serde_json::{Value, json};
 use stockpredictor_api::ImagePullPolicy;
 use stockpredictor_operator::health::Health;
@@ -35,7 +37,7 @@ const SLOW: Duration = Duration::from_millis(50);
 struct Count {
     now: AtomicUsize,
     most: AtomicUsize,
-    told: AtomicUsize,
+    told: Mutex<BTreeSet<String>>,
 }
 
 /// The objects of a namespace.
@@ -52,7 +54,8 @@ fn list(namespace: &str) -> Value {
     json!({"metadata": {"resourceVersion": "1"}, "items": items})
 }
 
-async fn answer(request: Request<Body>, count: Arc<Count>) -> (u16, Value) {
+/// `late` is how long the lists of everything but the objects themselves take.
+async fn answer(request: Request<Body>, count: Arc<Count>, late: Duration) -> (u16, Value) {
     let (parts, body) = request.into_parts();
     if parts.uri.query().unwrap_or_default().contains("watch=") {
         std::future::pending::<()>().await;
@@ -64,7 +67,11 @@ async fn answer(request: Request<Body>, count: Arc<Count>) -> (u16, Value) {
     if let ("GET", [namespace, plural]) = (parts.method.as_str(), segments.as_slice()) {
         let empty = json!({"metadata": {"resourceVersion": "1"}, "items": []});
         let objects = *plural == "stockpredictors";
-        return (200, if objects { list(namespace) } else { empty });
+        if objects {
+            return (200, list(namespace));
+        }
+        tokio::time::sleep(late).await;
+        return (200, empty);
     }
     let now = count.now.fetch_add(1, Ordering::SeqCst) + 1;
     count.most.fetch_max(now, Ordering::SeqCst);
@@ -83,22 +90,27 @@ async fn answer(request: Request<Body>, count: Arc<Count>) -> (u16, Value) {
             return (404, missing);
         }
         (_, [.., "status"]) => {
-            count.told.fetch_add(1, Ordering::SeqCst);
+            count.told.lock().unwrap().insert(path.clone());
         }
         _ => {}
     }
     (201, serde_json::from_slice(&body).unwrap_or_default())
 }
 
+#[rstest]
+#[case::caches_are_filled_first(Duration::ZERO)]
+#[case::passes_wait_for_caches(Duration::from_secs(5))]
 #[tokio::test(start_paused = true)]
-async fn no_more_passes_run_at_once_than_the_limit_says() {
+async fn as_many_passes_run_at_once_as_the_limit_says_and_each_object_gets_one(
+    #[case] late: Duration,
+) {
     const LIMIT: u16 = 3;
     let count = Arc::new(Count::default());
     let counted = count.clone();
     let service = tower::service_fn(move |request: Request<Body>| {
         let count = counted.clone();
         async move {
-            let (code, body) = answer(request, count).await;
+            let (code, body) = answer(request, count, late).await;
             let body = Body::from(body.to_string().into_bytes());
             Response::builder().status(code).body(body)
         }
@@ -131,7 +143,7 @@ async fn no_more_passes_run_at_once_than_the_limit_says() {
     }
     // Time is not real here: this is as long as the passes need, and not the wait of a test.
     tokio::time::timeout(Duration::from_mins(5), async {
-        while count.told.load(Ordering::SeqCst) < 2 * OBJECTS {
+        while count.told.lock().unwrap().len() < 2 * OBJECTS {
             tokio::time::sleep(SLOW).await;
         }
     })

@@ -146,6 +146,10 @@ async fn it_is_ready_reconciles_logs_with_the_object_and_ends_soon_after_sigterm
         "reconcile_errors_total{kind=\"StockPredictor\",category=\"refused\"}",
         "watch_events_total{watch=\"pods\",event=\"listed\"} 1",
         "queue_depth{kind=\"StockPredictor\"} ",
+        "predictor_info{namespace=\"process\",name=\"nvda\",claim=\"nvda\"} 1",
+        "predictor_ready{namespace=\"process\",name=\"nvda\"} 0",
+        "objects{kind=\"StockPredictor\",condition=\"Reconciled\",status=\"False\"} 1",
+        "objects{kind=\"StorageRestore\",condition=\"Ready\",status=\"True\"} 0",
     ] {
         assert!(
             metrics.contains(&format!("stockpredictor_operator_{part}")),

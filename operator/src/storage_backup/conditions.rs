@@ -394,7 +394,7 @@ fn objectives(seen: Seen<'_>) -> Finding {
 }
 
 /// `26h` in seconds.
-fn seconds(text: &str) -> Option<i64> {
+pub fn seconds(text: &str) -> Option<i64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {
         "s" => 1,

@@ -9,7 +9,7 @@ pub mod conditions;
 pub mod controller;
 pub mod dereference;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod inventory;
 pub mod plan;
 pub mod runs;

@@ -99,6 +99,13 @@ impl Schedule {
         let next = self.cron.find_next_occurrence(&time, false).ok()?;
         Some(next.timestamp())
     }
+
+    /// When it was due last until `time`, `time` itself included.
+    pub fn until(&self, time: Timestamp) -> Option<Timestamp> {
+        let time = time.to_zoned(self.zone.clone());
+        let last = self.cron.find_previous_occurrence(&time, true).ok()?;
+        Some(last.timestamp())
+    }
 }
 
 /// The time zone of that name; without one that of most clusters, UTC.

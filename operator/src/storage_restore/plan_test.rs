@@ -2,9 +2,8 @@
 
 use rstest::rstest;
 
-use super::super::facts::{Jobs, seconds};
+use super::super::facts::{JobState, Jobs, PredictorFact, Running, seconds};
 use super::*;
-use crate::storage_restore::facts::{JobState, PredictorFact, Running};
 use RestorePhase::*;
 
 fn facts(phase: RestorePhase) -> Facts {

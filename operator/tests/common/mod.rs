@@ -86,6 +86,8 @@ pub struct Operator {
     tasks: Vec<JoinHandle<()>>,
     /// How its watches are.
     pub health: Health,
+    /// What it counts and measures.
+    pub metrics: Metrics,
 }
 
 impl Operator {
@@ -231,7 +233,8 @@ impl Cluster {
             watch_client,
             ..self.shared()
         };
-        let (health, scope) = (shared.health.clone(), self.scope());
+        let (health, metrics) = (shared.health.clone(), shared.metrics.clone());
+        let scope = self.scope();
         let tasks = vec![
             tokio::spawn(controller::control(
                 shared.clone(),
@@ -256,6 +259,7 @@ impl Cluster {
             stop,
             tasks,
             health,
+            metrics,
         }
     }
 
@@ -272,7 +276,7 @@ impl Cluster {
             watch_client,
             ..self.shared()
         };
-        let health = shared.health.clone();
+        let (health, metrics) = (shared.health.clone(), shared.metrics.clone());
         let task = tokio::spawn(storage_backup::controller::control(
             shared,
             self.scope(),
@@ -283,6 +287,7 @@ impl Cluster {
             stop,
             tasks: vec![task],
             health,
+            metrics,
         }
     }
 

@@ -1,20 +1,32 @@
 //! The operator's metrics, in the `OpenMetrics` text format.
 //!
-//! In: what happened. Out: counters, gauges and histograms with the prefix `stockpredictor_operator_`. Labels take a
-//! small fixed set of values: kinds, results, categories, watches. Never a name of an object, never an error's text.
+//! In: what happened, and the caches of objects. Out: counters, gauges and histograms. Labels of what happened take a small
+//! fixed set of values: kinds, results, categories, watches; never an error's text. Names of objects are labels of the metrics
+//! of [`objects`] only, which end with their object. Names, types, labels and help are those of `contracts/metrics.json`.
+
+mod backup;
+mod interval;
+pub mod objects;
+mod predictor;
+mod restore;
+mod sample;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use kube::runtime::reflector::Store;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use self::objects::{Measured, Objects};
+use crate::controller::Guarded;
+use crate::watch::Filled;
 
 /// Upper bounds of the duration buckets, in seconds.
 const BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -46,10 +58,17 @@ struct WatchLabels {
     event: &'static str,
 }
 
+/// Which release.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
 /// All metrics. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    objects: Arc<Objects>,
     reconciles: Family<ResultLabels, Counter>,
     durations: Family<KindLabels, Histogram, fn() -> Histogram>,
     errors: Family<ErrorLabels, Counter>,
@@ -68,7 +87,10 @@ impl Default for Metrics {
 impl Metrics {
     /// Metrics that count from zero.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("stockpredictor_operator");
+        let mut all = Registry::default();
+        let objects = Arc::new(Objects::default());
+        all.register_collector(Box::new(objects.clone()));
+        let registry = all.sub_registry_with_prefix("stockpredictor_operator");
         let reconciles = Family::default();
         let durations: Family<KindLabels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(BUCKETS));
@@ -77,11 +99,11 @@ impl Metrics {
         let active = Family::default();
         let watch_events = Family::default();
         let stats_polls = Family::default();
-        let build = Info::new(vec![(
-            "version".to_owned(),
-            env!("CARGO_PKG_VERSION").to_owned(),
-        )]);
-        registry.register("build", "The operator's release", build);
+        // A gauge, as all the others: the type `info` is lost where metrics are stored.
+        let build = Family::<BuildLabels, Gauge<i64>>::default();
+        let version = env!("CARGO_PKG_VERSION");
+        build.get_or_create(&BuildLabels { version }).set(1);
+        registry.register("build_info", "The operator's release", build);
         registry.register(
             "reconciles",
             "Finished reconciles by result",
@@ -119,7 +141,8 @@ impl Metrics {
             stats_polls.clone(),
         );
         Self {
-            registry: Arc::new(registry),
+            registry: Arc::new(all),
+            objects,
             reconciles,
             durations,
             errors,
@@ -128,6 +151,11 @@ impl Metrics {
             watch_events,
             stats_polls,
         }
+    }
+
+    /// From now on the objects of `store` have metrics.
+    pub fn watch<K: Measured>(&self, store: Store<Guarded<K>>, filled: Filled) {
+        self.objects.add(store, filled);
     }
 
     /// A reconcile began.
