@@ -1,6 +1,7 @@
 //! The truth tables: what follows from each phase and each thing that can be seen in it.
 
 use rstest::rstest;
+use stockpredictor_api::OnFailure;
 
 use super::super::facts::{JobState, Jobs, PredictorFact, Running, seconds};
 use super::*;
