@@ -96,8 +96,12 @@ train: build ## Train the default model anew on examples/data (OUT=folder)
 
 ##@ Check
 .PHONY: lint
-lint: packages onnxruntime ## fmt, clippy, cargo-deny, generated files unchanged, chart lint, shellcheck
+lint: packages onnxruntime ## fmt, clippy, cargo-deny, generated files unchanged, chart lint, alert rules, shellcheck
 	@scripts/lint.sh
+
+.PHONY: rules-check
+rules-check: ## The alert rules: promtool's tests of each, their metrics, labels and runbooks
+	@scripts/rules_check.sh
 
 .PHONY: test-unit
 test-unit: build ## Unit tests and tests of the binaries on a temp directory

@@ -43,5 +43,8 @@ step 'chart'
 e2e/cluster/tools.sh helm cluster >/dev/null
 scripts/chart_lint.sh
 
+step 'alert rules'
+scripts/rules_check.sh
+
 step 'kind-config.yaml'
 scripts/kind_lint.sh
