@@ -68,7 +68,7 @@ use crate::rule;
     validation = Rule::new("self.destinations.all(one, !has(one.claim) || self.destinations.exists_one(other, has(other.claim) && other.claim == one.claim))")
         .field_path(".destinations")
         .message("two destinations are the same folder of a claim: give one of them another path, or remove it"),
-    validation = Rule::new("self.destinations.all(one, !has(one.objectStore) || self.destinations.exists_one(other, has(other.objectStore) && other.objectStore.url == one.objectStore.url && other.objectStore.?endpoint == one.objectStore.?endpoint))")
+    validation = Rule::new("self.destinations.all(one, !has(one.objectStore) || self.destinations.exists_one(other, has(other.objectStore) && other.objectStore.url == one.objectStore.url && (has(other.objectStore.endpoint) ? other.objectStore.endpoint : '') == (has(one.objectStore.endpoint) ? one.objectStore.endpoint : '')))")
         .field_path(".destinations")
         .message("two destinations are the same place in an object store: give one of them another url, or remove it"),
 )]

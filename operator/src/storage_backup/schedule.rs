@@ -207,9 +207,9 @@ mod tests {
     #[case("0 0 3 * * *", "6 fields")]
     #[case(
         "60 3 * * *",
-        "spec.schedule \"60 3 * * *\" is no schedule: position 60 is out of bounds"
+        "spec.schedule \"60 3 * * *\" is no schedule: number out of bounds"
     )]
-    #[case("0 24 * * *", "is no schedule: position 24 is out of bounds")]
+    #[case("0 24 * * *", "is no schedule: number out of bounds")]
     #[case("0 0 L * *", "L is no name")]
     #[case("0 0 15W * *", "W is no name")]
     #[case("0 0 * * 7", "Sunday is 0")]
