@@ -101,7 +101,7 @@ lint: packages onnxruntime ## fmt, clippy, cargo-deny, generated files unchanged
 
 .PHONY: test-unit
 test-unit: build ## Unit tests and tests of the binaries on a temp directory
-	@scripts/packages.sh bsdtar=libarchive-tools
+	@scripts/packages.sh bsdtar=libarchive-tools promtool=prometheus strace=strace
 	@cargo test --locked --release --workspace
 
 .PHONY: test-apiserver

@@ -146,7 +146,12 @@ pub(crate) mod tests {
     use jiff::Timestamp;
     use jiff::civil::date;
 
-    pub(crate) fn forecast(as_of: Date, target_date: Date, current: f64, predicted: f64) -> Forecast {
+    pub(crate) fn forecast(
+        as_of: Date,
+        target_date: Date,
+        current: f64,
+        predicted: f64,
+    ) -> Forecast {
         Forecast {
             symbol: "NVDA".to_owned(),
             current_price: current,
@@ -204,7 +209,10 @@ pub(crate) mod tests {
         let bars = [bar(as_of, 120.0), bar(target, 121.2)];
         let outcome = Outcome::of(forecast(as_of, target, 1200.0, 1212.0), &bars).unwrap();
         let errors = outcome.errors().unwrap();
-        assert!(near(errors.model, 0.0) && near(errors.random_walk, 0.01), "{errors:?}");
+        assert!(
+            near(errors.model, 0.0) && near(errors.random_walk, 0.01),
+            "{errors:?}"
+        );
     }
 
     #[test]

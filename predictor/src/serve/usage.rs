@@ -48,7 +48,10 @@ impl Usage {
     }
 
     /// Counts again and again, until a count is interrupted.
-    pub async fn keep(&self, count: impl Fn() -> io::Result<Vec<DirectoryUse>> + Clone + Send + 'static) {
+    pub async fn keep(
+        &self,
+        count: impl Fn() -> io::Result<Vec<DirectoryUse>> + Clone + Send + 'static,
+    ) {
         loop {
             let begun = Instant::now();
             match blocking(count.clone()).await {

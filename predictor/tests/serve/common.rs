@@ -22,6 +22,8 @@ use stockpredictor_predictor::serve::state::Service as Library;
 use stockpredictor_predictor::serve::writer::Disk;
 use stockpredictor_predictor::settings::{Flags, Settings, resolve};
 
+use super::exposition::Exposition;
+
 /// The longest that any wait of these tests may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The shipped model's folder, relative to the root.
@@ -239,7 +241,17 @@ impl Service {
     }
 
     pub fn start_with(volume: &Volume, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = predictor()
+        Self::start_as(predictor(), volume, arguments, environment)
+    }
+
+    /// As [`Service::start`], by a command that becomes the binary once it is given its arguments.
+    pub fn start_as(
+        mut command: Command,
+        volume: &Volume,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut child = command
             .args([
                 "serve",
                 "--listen",
@@ -316,6 +328,15 @@ impl Service {
 
     pub fn stats(&self) -> Value {
         self.get("/api/v1/stats").json()
+    }
+
+    /// What a scrape finds, checked to be well-formed.
+    pub fn metrics(&self) -> Exposition {
+        let answer = self.get("/metrics");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
+        assert!(answer.head.contains(kind), "{answer:?}");
+        Exposition::parse(&answer.body)
     }
 
     pub fn signal_term(&self) {

@@ -16,8 +16,8 @@ use serde::Serialize;
 
 use part::{Part, SHOWN};
 pub use usage::{Growth, Sample};
-use walk::{Count, Counts, Hurried};
 pub use walk::Pace;
+use walk::{Count, Counts, Hurried};
 
 use crate::archive::name::ArchiveName;
 use crate::archive::path::RelativePath;
@@ -135,8 +135,7 @@ pub fn run(
         source,
     };
     progress.step("Counting files");
-    let counts =
-        walk::count(layout.root(), clock(now), progress, &Hurried).map_err(failed)?;
+    let counts = walk::count(layout.root(), clock(now), progress, &Hurried).map_err(failed)?;
     let space = space::measure(layout.root()).map_err(failed)?;
     let (backups, last_backup) = backups(layout, now).map_err(failed)?;
     let of = |part: Part| counts.parts[part as usize];

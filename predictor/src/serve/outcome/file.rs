@@ -147,7 +147,11 @@ mod tests {
                 append(&path, &whole).unwrap();
             }
             append(&path, &line(third)).unwrap();
-            assert_eq!(targets(&path), [first, second, third], "cut after {cut} bytes");
+            assert_eq!(
+                targets(&path),
+                [first, second, third],
+                "cut after {cut} bytes"
+            );
         }
     }
 
@@ -157,7 +161,11 @@ mod tests {
         let path = folder.path().join("NVDA.jsonl");
         let [old, recent] = [date(2024, 1, 2), date(2024, 1, 5)];
         append(&path, &line(old)).unwrap();
-        append(&path, b"nonsense\n{\"target_date\":\"2024-01-04\",\"actual\":1}\n").unwrap();
+        append(
+            &path,
+            b"nonsense\n{\"target_date\":\"2024-01-04\",\"actual\":1}\n",
+        )
+        .unwrap();
         append(&path, &line(recent)).unwrap();
         let again = String::from_utf8(line(recent)).unwrap();
         append(&path, again.replace("102.0", "150.0").as_bytes()).unwrap();
@@ -167,7 +175,10 @@ mod tests {
         let found = read(&path, date(2024, 1, 3), today, &mut |_| count += 1).unwrap();
         assert_eq!(count, 4);
         assert_eq!(found.keys().collect::<Vec<_>>(), [&recent]);
-        assert!((found[&recent].random_walk - 0.02).abs() < 1e-12, "{found:?}");
+        assert!(
+            (found[&recent].random_walk - 0.02).abs() < 1e-12,
+            "{found:?}"
+        );
     }
 
     #[test]

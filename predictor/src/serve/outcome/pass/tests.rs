@@ -63,9 +63,17 @@ fn a_prediction_becomes_one_outcome_once_its_day_is_over() {
     let mut bench = Bench::new();
     let report = bench.pass.run();
     assert_eq!(bench.targets(), ["2024-01-02", "2024-01-03", "2024-01-04"]);
-    assert_eq!((report.written, Bench::recent(&report)), (3, 3), "{report:?}");
+    assert_eq!(
+        (report.written, Bench::recent(&report)),
+        (3, 3),
+        "{report:?}"
+    );
     let report = bench.pass.run();
-    assert_eq!((report.written, Bench::recent(&report)), (0, 3), "{report:?}");
+    assert_eq!(
+        (report.written, Bench::recent(&report)),
+        (0, 3),
+        "{report:?}"
+    );
     // A bar of today may be unfinished.
     let mut bars = bench.pass.histories[0].1.as_deref().unwrap().clone();
     bars.push(bar(date(2024, 1, 5), 105.0));
@@ -98,7 +106,10 @@ fn of_two_replicas_one_writes_and_both_know_the_errors() {
     bench.pass.run();
     let other = VolumeLock::try_take(&bench.pass.lock, LockMode::Exclusive).unwrap();
     let report = bench.pass.run();
-    assert!(report.another_at_work && Bench::recent(&report) == 3, "{report:?}");
+    assert!(
+        report.another_at_work && Bench::recent(&report) == 3,
+        "{report:?}"
+    );
     drop(other);
 }
 
@@ -106,8 +117,17 @@ fn of_two_replicas_one_writes_and_both_know_the_errors() {
 fn what_is_no_prediction_of_its_name_is_told_and_left_alone() {
     let bench = Bench::new();
     fs::write(bench.daily("NVDA_2024-01-02.json"), "{").unwrap();
-    fs::copy(bench.daily("NVDA_2024-01-04.json"), bench.daily("NVDA_2024-01-03.json")).unwrap();
-    for name in ["notes.txt", "MSFT_2024-01-02.json", "nvda_2024-01-02.json", "NVDA_20240102.json"] {
+    fs::copy(
+        bench.daily("NVDA_2024-01-04.json"),
+        bench.daily("NVDA_2024-01-03.json"),
+    )
+    .unwrap();
+    for name in [
+        "notes.txt",
+        "MSFT_2024-01-02.json",
+        "nvda_2024-01-02.json",
+        "NVDA_20240102.json",
+    ] {
         fs::write(bench.daily(name), "{").unwrap();
     }
     let report = bench.pass.run();
@@ -122,7 +142,10 @@ fn a_refused_write_is_told_and_done_the_next_time() {
     // A directory is in the file's place.
     fs::create_dir_all(bench.analysis()).unwrap();
     let report = bench.pass.run();
-    assert!(report.written == 0 && !report.problems.is_empty(), "{report:?}");
+    assert!(
+        report.written == 0 && !report.problems.is_empty(),
+        "{report:?}"
+    );
     fs::remove_dir(bench.analysis()).unwrap();
     // A file is in the folder's place.
     let folder = bench.analysis().parent().unwrap().to_owned();
@@ -140,14 +163,21 @@ fn a_symbol_without_a_usable_history_keeps_its_errors() {
     bench.pass.run();
     bench.pass.histories[0].1 = None;
     let report = bench.pass.run();
-    assert_eq!((report.written, Bench::recent(&report)), (0, 3), "{report:?}");
+    assert_eq!(
+        (report.written, Bench::recent(&report)),
+        (0, 3),
+        "{report:?}"
+    );
 }
 
 #[test]
 fn many_outcomes_are_written_in_batches() {
     let mut bench = Bench::new();
     let first = date(2020, 1, 1);
-    let days: Vec<Date> = first.series(jiff::ToSpan::days(1)).take(BATCH + 10).collect();
+    let days: Vec<Date> = first
+        .series(jiff::ToSpan::days(1))
+        .take(BATCH + 10)
+        .collect();
     let bars = days.iter().map(|day| bar(*day, 100.0)).collect();
     bench.pass.histories[0].1 = Some(Arc::new(bars));
     for pair in days.windows(2) {

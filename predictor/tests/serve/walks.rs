@@ -1,0 +1,70 @@
+//! A scrape walks over no files, however many there are: counted system calls.
+
+use std::fs;
+use std::process::Command;
+
+use super::common::{Service, Volume, eventually, predictor};
+
+/// Files on the volume.
+const FILES: usize = 100_000;
+/// Files in one directory.
+const PER_DIRECTORY: usize = 1000;
+/// Scrapes that are watched.
+const SCRAPES: usize = 100;
+
+#[test]
+fn a_scrape_over_a_hundred_thousand_files_walks_over_none() {
+    let volume = Volume::new();
+    for directory in 0..FILES / PER_DIRECTORY {
+        let folder = volume.path(&format!("stock_data/cache/daily_cache/{directory}"));
+        fs::create_dir(&folder).unwrap();
+        for file in 0..PER_DIRECTORY {
+            fs::File::create(folder.join(file.to_string())).unwrap();
+        }
+    }
+    let calls = volume.path("calls");
+    // The tracer is a grandchild: the service stays the child that this test started.
+    let own = predictor();
+    let mut tracer = Command::new("strace");
+    tracer
+        .env_clear()
+        .envs(
+            own.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .args([
+            "-D",
+            "-f",
+            "-qq",
+            "-e",
+            "trace=getdents64,statx,newfstatat,openat,openat2",
+        ])
+        .arg("-o")
+        .arg(&calls)
+        .arg(own.get_program());
+    let service = Service::start_as(tracer, &volume, &[], &[]);
+    let counted = || {
+        let files = "directory=\"stock_data\"";
+        service
+            .metrics()
+            .value("persistent_storage_files_total", files)
+    };
+    eventually("the files are counted", || counted() >= Some(FILES as f64));
+    let so_far = || fs::read_to_string(&calls).unwrap().lines().count();
+    let before = so_far();
+    assert!(
+        before > FILES,
+        "the tracer saw the count at the start: {before}"
+    );
+    for _ in 0..SCRAPES {
+        assert!(counted() >= Some(FILES as f64));
+    }
+    let during = so_far() - before;
+    // Looks at the model, the volume and the histories go on meanwhile: some calls a second, none of them for a scrape.
+    assert!(
+        during < FILES / 100,
+        "{SCRAPES} scrapes made {during} calls, the count at the start {before}"
+    );
+    service.stop();
+}
