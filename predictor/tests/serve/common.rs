@@ -49,7 +49,12 @@ pub struct Volume {
 impl Volume {
     /// A new volume with model and samples.
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// As [`Volume::new`], in another folder.
+    pub fn new_in(parent: &Path) -> Self {
+        let folder = tempfile::tempdir_in(parent).unwrap();
         let volume = Self {
             root: folder.path().join("volume"),
             _folder: Some(folder),
@@ -411,11 +416,16 @@ pub fn request(address: &str, method: &str, path: &str, headers: &str) -> std::i
 
 /// Tries until it holds.
 pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+    within(PATIENCE, what, holds);
+}
+
+/// As [`eventually`], for what may take longer.
+pub fn within(patience: Duration, what: &str, holds: impl Fn() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(
-            begun.elapsed() < PATIENCE,
-            "not within {PATIENCE:?}: {what}"
+            begun.elapsed() < patience,
+            "not within {patience:?}: {what}"
         );
         thread::sleep(Duration::from_millis(50));
     }
