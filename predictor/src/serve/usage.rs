@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(counts.load(Ordering::SeqCst), 1);
         tokio::time::sleep(LEAST_PAUSE).await;
         assert_eq!(usage.directories()[0].files, 2);
-        tokio::time::sleep(INTERVAL - LEAST_PAUSE).await;
+        tokio::time::sleep(INTERVAL.saturating_sub(LEAST_PAUSE)).await;
         assert_eq!(counts.load(Ordering::SeqCst), 2);
         tokio::time::sleep(LEAST_PAUSE).await;
         assert_eq!(usage.directories()[0].files, 3);

@@ -1,4 +1,4 @@
-//! OpenMetrics text, read strictly: what is not understood fails the test.
+//! `OpenMetrics` text, read strictly: what is not understood fails the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,8 @@ pub struct Exposition {
 
 impl Exposition {
     pub fn parse(text: &str) -> Self {
-        let body = text.strip_suffix("# EOF\n").expect("the end is marked");
+        let body = text.strip_suffix("# EOF\n");
+        let body = body.unwrap_or_else(|| panic!("the end is not marked: {text}"));
         assert!(!body.contains("# EOF"), "and only there");
         let mut families: BTreeMap<String, Family> = BTreeMap::new();
         let mut current = String::new();
