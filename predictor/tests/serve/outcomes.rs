@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::time::{Duration, SystemTime};
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
 use serde_json::Value;
 use stockpredictor_predictor::calendar;
 
-use super::common::{Service, Volume, eventually};
+use super::common::{Service, Volume, eventually, predictor};
 use super::exposition::Exposition;
 
 /// A history that ends shortly before now, and the session after its end.
@@ -149,6 +150,43 @@ fn a_prediction_is_compared_once_with_what_happened() {
         count(&service.metrics()) == Some(1.0)
     });
     service.stop();
+}
+
+#[test]
+fn cleanup_takes_old_predictions_with_an_outcome_and_leaves_the_others_and_the_outcomes() {
+    let recent = Recent::new();
+    let service = Service::start(recent.volume(), &[]);
+    recent.predict(&service);
+    service.predict("TSLA");
+    recent.happen();
+    eventually("the outcome is known", || {
+        count(&service.metrics()) == Some(1.0)
+    });
+    service.stop();
+    let daily = recent.volume().path("stock_data/predictions/daily");
+    let stored = || {
+        let entries = fs::read_dir(&daily).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let old = SystemTime::now() - Duration::from_hours(24 * 8);
+    for name in stored() {
+        let file = fs::File::options().write(true).open(daily.join(name));
+        file.unwrap().set_modified(old).unwrap();
+    }
+    assert_eq!(stored().len(), 2);
+    let done = predictor()
+        .args(["storage", "cleanup", "--root"])
+        .arg(recent.volume().root())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let left = stored();
+    assert!(
+        left.len() == 1 && left.first().unwrap().starts_with("TSLA_"),
+        "{left:?}"
+    );
+    assert_eq!(recent.outcomes().len(), 1);
 }
 
 #[test]
