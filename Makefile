@@ -105,7 +105,7 @@ rules-check: ## The alert rules: promtool's tests of each, their metrics, labels
 
 .PHONY: test-unit
 test-unit: build ## Unit tests and tests of the binaries on a temp directory
-	@scripts/packages.sh bsdtar=libarchive-tools
+	@scripts/packages.sh bsdtar=libarchive-tools promtool=prometheus strace=strace
 	@cargo test --locked --release --workspace
 
 .PHONY: test-apiserver

@@ -9,6 +9,7 @@ pub mod feature;
 pub mod model;
 pub mod object_store;
 pub mod runtime;
+mod sample;
 pub mod serve;
 pub mod settings;
 pub mod storage_command;

@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, Path, Query, State};
@@ -20,8 +19,8 @@ use tracing::info;
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::forecast::{Forecast, Interval, ModelName, Signal};
-use super::metric::Snapshot;
 use super::problem::{Kind, Problem, ProblemDocument};
+use super::scrape;
 use super::state::{Service, blocking};
 use super::stats::{self, Stats, StatsProblem, Status};
 use super::token;
@@ -327,22 +326,9 @@ async fn ready(State(service): Shared) -> Response {
 /// Metrics for Prometheus
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(State(service): Shared) -> Result<Response, Problem> {
-    let space = service.volume.state().space;
-    let counts = service.cache.counts();
-    let snapshot = Snapshot {
-        hits: counts.hits.load(Ordering::Relaxed),
-        misses: counts.misses.load(Ordering::Relaxed),
-        evictions: counts.evictions.load(Ordering::Relaxed),
-        entries: service.cache.count().await,
-        capacity: space.capacity,
-        used: space.used,
-        free: space.free,
-        degraded: service.volume.state().failing.is_some(),
-    };
     let failed = |_| Problem::new(Kind::Internal, "metrics could not be written");
-    let text = service.metrics.encode(&snapshot).map_err(failed)?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    let text = scrape::text(&service).await.map_err(failed)?;
+    Ok(([(header::CONTENT_TYPE, scrape::CONTENT_TYPE)], text).into_response())
 }
 
 #[cfg(test)]

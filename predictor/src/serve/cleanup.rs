@@ -1,6 +1,6 @@
 //! The service's own cleanup of the volume, every `CACHE_CLEANUP_INTERVAL`.
 //!
-//! In come settings, out go removed files, a line in the log and two metrics. Of several replicas the one that has the
+//! In come settings, out go removed files, a line in the log and metrics. Of several replicas the one that has the
 //! lock does the work; the others skip it.
 
 use std::sync::Arc;
@@ -21,18 +21,19 @@ pub async fn run(service: &Arc<Service>) {
         now: SystemTime::now(),
     };
     let work = move || cleanup::run(&layout, &request, &Silent);
-    match blocking(work).await {
+    let done = blocking(work).await;
+    let count = |result, freed| service.metrics.cleanup(result, freed, service.clock.now());
+    match done {
         Ok(Ok(report)) => {
-            service
-                .metrics
-                .cleanup(result_of(&report), report.total().bytes);
+            count(result_of(&report), report.total().bytes);
+            service.usage.expect_change();
             tell(&report);
         }
         Ok(Err(reason)) => {
-            service.metrics.cleanup("failed", 0);
+            count("failed", 0);
             error!(%reason, "the volume was not cleaned up");
         }
-        Err(_) => service.metrics.cleanup("failed", 0),
+        Err(_) => count("failed", 0),
     }
 }
 

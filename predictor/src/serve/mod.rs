@@ -8,18 +8,23 @@ pub mod cache;
 mod cleanup;
 pub mod clock;
 mod connection;
+pub mod data;
 pub mod forecast;
 pub mod history;
 pub mod http;
 pub mod log;
 pub mod metric;
 pub mod model_slot;
+pub mod outcome;
 pub mod pool;
 pub mod problem;
+mod scrape;
 mod seen;
 pub mod state;
 pub mod stats;
+mod task;
 pub mod token;
+pub mod usage;
 pub mod volume;
 pub mod writer;
 
@@ -34,7 +39,7 @@ use stockpredictor_storage::marker::{Marker, State};
 use stockpredictor_storage::restore::{self, Access, AllowSwitched, Settled};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use self::clock::Clock;
 use self::state::{Service, blocking};
@@ -43,8 +48,6 @@ use crate::settings::{self, ServeFlags, Settings};
 
 /// How long a restore may hold the volume before serve gives up.
 const LOCK_PATIENCE: Duration = Duration::from_mins(1);
-/// How often the volume is looked at.
-const VOLUME_INTERVAL: Duration = Duration::from_secs(10);
 /// How long connections may take to end after the drain.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(4);
 /// How long the last files may take.
@@ -167,7 +170,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let address = listener
         .local_addr()
         .context("the listener has no address")?;
-    start_tasks(&service).await;
+    task::start(&service).await;
     let cached = service.cache.load().await;
     info!(
         %address, sessions, cached, root = %service.volume.root().display(),
@@ -203,47 +206,4 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-}
-
-/// Looks at the volume once, then starts what runs beside the requests.
-async fn start_tasks(service: &Arc<Service>) {
-    let look = |service: &Arc<Service>| {
-        let service = Arc::clone(service);
-        blocking(move || service.volume.look())
-    };
-    let _ = look(service).await;
-    let watched = Arc::clone(service);
-    tokio::spawn(async move {
-        let mut known = None;
-        loop {
-            let failing = watched.volume.state().failing;
-            match &failing {
-                Some(failure) if known.as_ref() != Some(failure) => {
-                    error!(kind = failure.kind, reason = %failure.message, "the volume does not take all writes");
-                }
-                None if known.is_some() => info!("the volume takes writes again"),
-                _ => {}
-            }
-            known = failing;
-            tokio::time::sleep(VOLUME_INTERVAL).await;
-            let _ = look(&watched).await;
-        }
-    });
-    let loader = Arc::clone(service);
-    tokio::spawn(async move {
-        loop {
-            let refreshing = Arc::clone(&loader);
-            let _ = blocking(move || refreshing.refresh_model()).await;
-            tokio::time::sleep(loader.settings.model.check_interval).await;
-        }
-    });
-    let cleaner = Arc::clone(service);
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(cleaner.settings.cache.cleanup_interval.duration()).await;
-            let removed = cleaner.cache.clean().await;
-            info!(removed, "removed files of expired cache entries");
-            cleanup::run(&cleaner).await;
-        }
-    });
 }

@@ -17,12 +17,15 @@ use tracing::{error, info, warn};
 
 use super::cache::{Entry, Key, KeyParts, PredictionCache};
 use super::clock::Clock;
+use super::data::Data;
 use super::forecast::{self, Forecast, ModelName};
 use super::history::Histories;
 use super::log::PREDICTION;
-use super::metric::Metrics;
+use super::metric::{Fixed, Metrics};
 use super::model_slot::{ActiveModel, Change, ModelSlot};
+use super::outcome::Outcomes;
 use super::problem::{Kind, Problem};
+use super::usage::Usage;
 use super::volume::Volume;
 use super::writer::{Disk, Job, Writer};
 use crate::calendar;
@@ -49,6 +52,12 @@ pub struct Service {
     pub cache: PredictionCache,
     /// The volume's state.
     pub volume: Arc<Volume>,
+    /// What lies on the volume.
+    pub usage: Usage,
+    /// How old the histories are.
+    pub data: Data,
+    /// How right the forecasts were.
+    pub outcomes: Outcomes,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// The background writer.
@@ -73,7 +82,11 @@ impl Service {
         pool_size: usize,
     ) -> std::io::Result<Self> {
         let volume = Arc::new(Volume::new(settings.layout.clone()));
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(&Fixed {
+            symbols: settings.symbols.clone(),
+            cache_entries_limit: settings.cache.max_entries,
+            cleanup_interval: settings.cache.cleanup_interval.duration(),
+        }));
         let (told_volume, told_metrics) = (Arc::clone(&volume), Arc::clone(&metrics));
         let writer = Writer::start(disk, move |path, result| {
             if result.is_err() {
@@ -94,6 +107,9 @@ impl Service {
             cache: PredictionCache::new(folder, ttl, max_entries, writer.clone(), clock.clone()),
             started_at: clock.now(),
             volume,
+            usage: Usage::default(),
+            data: Data::default(),
+            outcomes: Outcomes::default(),
             metrics,
             writer,
             draining: AtomicBool::new(false),

@@ -23,6 +23,8 @@ const NOT_WRITABLE: &str = "VolumeNotWritable";
 pub struct VolumeState {
     /// Its use.
     pub space: Space,
+    /// Its marker as the last look found it; `None` where it can't be read.
+    pub marker: Option<Marker>,
     /// Why writes fail; `None` while they work.
     pub failing: Option<Failure>,
     /// Whether it could be written to at least once since the start; a full one could be.
@@ -32,6 +34,7 @@ pub struct VolumeState {
 #[derive(Default)]
 struct Inner {
     space: Space,
+    marker: Option<Marker>,
     was_writable: bool,
     /// What the last look found.
     looked: Option<Failure>,
@@ -69,6 +72,7 @@ impl Volume {
         let failed = inner.failed.values().next();
         VolumeState {
             space: inner.space,
+            marker: inner.marker.clone(),
             failing: inner.looked.as_ref().or(failed).cloned(),
             was_writable: inner.was_writable,
         }
@@ -98,8 +102,10 @@ impl Volume {
                 .parent()
                 .is_some_and(|folder| writable.contains(folder))
         });
+        let marker = self.marker();
         let mut inner = self.inner();
         inner.space = space;
+        inner.marker = marker;
         inner.was_writable |= looked
             .as_ref()
             .is_none_or(|failure| failure.kind != NOT_WRITABLE);

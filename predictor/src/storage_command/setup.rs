@@ -13,10 +13,10 @@ use stockpredictor_storage::{permission, setup as volume};
 use super::exit::Outcome;
 use super::output::Output;
 use super::settle;
+use crate::sample;
 use crate::settings::{self, Settings, SetupFlags};
 
 static DEFAULT_MODEL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/default_model");
-static SAMPLES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../examples/data");
 
 const PERSISTENT_ENV: &[u8] =
     b"# Settings of this volume, one NAME=value a line. Flags, the environment and the
@@ -123,14 +123,9 @@ fn model_files() -> Vec<Embedded> {
 
 /// `NVDA.csv` goes to `stock_data/historical/NVDA/NVDA.csv`.
 fn sample_files() -> Vec<Embedded> {
-    let of = |file: &'static include_dir::File<'static>| {
-        let symbol = file.path().file_stem()?.to_str()?;
-        Some((
-            format!("stock_data/historical/{symbol}/{symbol}.csv"),
-            file.contents(),
-        ))
-    };
-    SAMPLES.files().filter_map(of).collect()
+    let path = |symbol| format!("stock_data/historical/{symbol}/{symbol}.csv");
+    let files = sample::files();
+    files.map(|(symbol, text)| (path(symbol), text)).collect()
 }
 
 fn text(report: &Report) -> String {

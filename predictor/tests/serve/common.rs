@@ -22,6 +22,8 @@ use stockpredictor_predictor::serve::state::Service as Library;
 use stockpredictor_predictor::serve::writer::Disk;
 use stockpredictor_predictor::settings::{Flags, Settings, resolve};
 
+use super::exposition::Exposition;
+
 /// The longest that any wait of these tests may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The shipped model's folder, relative to the root.
@@ -47,7 +49,12 @@ pub struct Volume {
 impl Volume {
     /// A new volume with model and samples.
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// As [`Volume::new`], in another folder.
+    pub fn new_in(parent: &Path) -> Self {
+        let folder = tempfile::tempdir_in(parent).unwrap();
         let volume = Self {
             root: folder.path().join("volume"),
             _folder: Some(folder),
@@ -239,7 +246,17 @@ impl Service {
     }
 
     pub fn start_with(volume: &Volume, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = predictor()
+        Self::start_as(predictor(), volume, arguments, environment)
+    }
+
+    /// As [`Service::start`], by a command that becomes the binary once it is given its arguments.
+    pub fn start_as(
+        mut command: Command,
+        volume: &Volume,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut child = command
             .args([
                 "serve",
                 "--listen",
@@ -318,6 +335,15 @@ impl Service {
         self.get("/api/v1/stats").json()
     }
 
+    /// What a scrape finds, checked to be well-formed.
+    pub fn metrics(&self) -> Exposition {
+        let answer = self.get("/metrics");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
+        assert!(answer.head.contains(kind), "{answer:?}");
+        Exposition::parse(&answer.body)
+    }
+
     pub fn signal_term(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -390,11 +416,16 @@ pub fn request(address: &str, method: &str, path: &str, headers: &str) -> std::i
 
 /// Tries until it holds.
 pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+    within(PATIENCE, what, holds);
+}
+
+/// As [`eventually`], for what may take longer.
+pub fn within(patience: Duration, what: &str, holds: impl Fn() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(
-            begun.elapsed() < PATIENCE,
-            "not within {PATIENCE:?}: {what}"
+            begun.elapsed() < patience,
+            "not within {patience:?}: {what}"
         );
         thread::sleep(Duration::from_millis(50));
     }

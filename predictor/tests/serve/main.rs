@@ -8,9 +8,13 @@
 mod broken_input;
 mod cache;
 mod common;
+mod exposition;
 mod full_disk;
 mod limits;
+mod metrics;
 mod model;
+mod outcomes;
 mod predict;
 mod setup;
 mod shutdown;
+mod walks;

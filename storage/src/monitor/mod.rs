@@ -16,14 +16,15 @@ use serde::Serialize;
 
 use part::{Part, SHOWN};
 pub use usage::{Growth, Sample};
-use walk::Count;
+pub use walk::Pace;
+use walk::{Count, Counts, Hurried};
 
 use crate::archive::name::ArchiveName;
 use crate::archive::path::RelativePath;
 use crate::descriptor;
 use crate::health::{Check, State};
 use crate::layout::{DIRECTORIES, Layout};
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::space::{self, Space};
 
 /// A newest backup of this age is worth a warning.
@@ -134,27 +135,17 @@ pub fn run(
         source,
     };
     progress.step("Counting files");
-    let second = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or_default());
-    let clock = SystemTime::UNIX_EPOCH + second;
-    let counts = walk::count(layout.root(), clock, progress).map_err(failed)?;
+    let counts = walk::count(layout.root(), clock(now), progress, &Hurried).map_err(failed)?;
     let space = space::measure(layout.root()).map_err(failed)?;
     let (backups, last_backup) = backups(layout, now).map_err(failed)?;
     let of = |part: Part| counts.parts[part as usize];
-    let stock = of(Part::StockCache).plus(of(Part::StockInner));
-    let shown = |(part, name): &(Part, &'static str)| {
-        let count = match part {
-            Part::StockData => of(*part).plus(stock),
-            _ => of(*part),
-        };
-        directory_use(name, &count)
-    };
     let all = counts
         .parts
         .iter()
         .fold(Count::default(), |sum, part| sum.plus(*part));
     let mut checks = checks(layout, &space);
     checks.push(backup_check(backups, last_backup.as_ref()));
-    if let Some(example) = counts.example {
+    if let Some(example) = &counts.example {
         checks.push(Check {
             name: "readable",
             state: State::Failed,
@@ -175,7 +166,7 @@ pub fn run(
         root: layout.root().display().to_string(),
         bytes: all.bytes,
         files: all.files,
-        directories: SHOWN.iter().map(shown).collect(),
+        directories: directories(&counts),
         volume: space.into(),
         last_backup,
         backups,
@@ -184,6 +175,32 @@ pub fn run(
         growth: growth(layout, sample, space.free),
         checks,
     })
+}
+
+/// Counts the files of the guide's directories, and nothing else: what a service does beside its work.
+///
+/// An end by the pace is [`io::ErrorKind::Interrupted`].
+pub fn count(layout: &Layout, now: Timestamp, pace: &dyn Pace) -> io::Result<Vec<DirectoryUse>> {
+    let counts = walk::count(layout.root(), clock(now), &Silent, pace)?;
+    Ok(directories(&counts))
+}
+
+fn clock(now: Timestamp) -> SystemTime {
+    let second = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or_default());
+    SystemTime::UNIX_EPOCH + second
+}
+
+fn directories(counts: &Counts) -> Vec<DirectoryUse> {
+    let of = |part: Part| counts.parts[part as usize];
+    let stock = of(Part::StockCache).plus(of(Part::StockInner));
+    let shown = |(part, name): &(Part, &'static str)| {
+        let count = match part {
+            Part::StockData => of(*part).plus(stock),
+            _ => of(*part),
+        };
+        directory_use(name, &count)
+    };
+    SHOWN.iter().map(shown).collect()
 }
 
 fn directory_use(name: &'static str, count: &Count) -> DirectoryUse {

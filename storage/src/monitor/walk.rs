@@ -7,7 +7,9 @@
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -29,8 +31,33 @@ const MAX_DEEP: usize = 100_000;
 const MAX_THREADS: usize = 4;
 /// Most files with several names that are remembered.
 const MAX_LINKED: usize = 500_000;
+/// Entries of a directory between two looks at the pace.
+const STRIDE: u32 = 512;
 /// Logs of this age are recent.
 const RECENT: Duration = Duration::from_hours(24);
+
+/// How fast it is counted, and for how long.
+pub trait Pace: Sync {
+    /// Threads that may count.
+    fn threads(&self) -> usize;
+
+    /// Called after some hundred entries, from each thread; it may wait, or end the count.
+    fn step(&self) -> ControlFlow<()>;
+}
+
+/// As fast as the machine can.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hurried;
+
+impl Pace for Hurried {
+    fn threads(&self) -> usize {
+        thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    fn step(&self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
 
 /// What lies in one part of the volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,15 +124,22 @@ struct Shared<'a> {
     linked: Mutex<HashSet<((u32, u32), u64)>>,
     now: SystemTime,
     progress: &'a dyn Progress,
+    pace: &'a dyn Pace,
+    ended: AtomicBool,
 }
 
-/// Counts everything below `root`.
-pub fn count(root: &Path, now: SystemTime, progress: &dyn Progress) -> io::Result<Counts> {
-    let shared = Shared::new(now, progress);
+/// Counts everything below `root`; an end by the pace is [`io::ErrorKind::Interrupted`].
+pub fn count(
+    root: &Path,
+    now: SystemTime,
+    progress: &dyn Progress,
+    pace: &dyn Pace,
+) -> io::Result<Counts> {
+    let shared = Shared::new(now, progress, pace);
     let opened = Arc::new(descriptor::open_root(root)?);
     let mut first = Worker::new(&shared);
     first.directory(&opened, Part::Other, 0, true);
-    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let threads = pace.threads();
     let mut counts = first.counts;
     let others = thread::scope(|scope| {
         let workers: Vec<_> = (1..threads.min(MAX_THREADS))
@@ -121,17 +155,22 @@ pub fn count(root: &Path, now: SystemTime, progress: &dyn Progress) -> io::Resul
     for other in others {
         counts.add(other);
     }
+    if shared.ended.load(Ordering::Relaxed) {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
     Ok(counts)
 }
 
 impl<'a> Shared<'a> {
-    fn new(now: SystemTime, progress: &'a dyn Progress) -> Self {
+    fn new(now: SystemTime, progress: &'a dyn Progress, pace: &'a dyn Pace) -> Self {
         Self {
             queue: Mutex::default(),
             changed: Condvar::new(),
             linked: Mutex::default(),
             now,
             progress,
+            pace,
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -192,6 +231,8 @@ struct Worker<'a> {
     shared: &'a Shared<'a>,
     counts: Counts,
     buffers: Vec<Vec<u8>>,
+    /// Entries since the last look at the pace.
+    seen: u32,
 }
 
 /// Tells the others that a directory is done, however that came about.
@@ -209,6 +250,7 @@ impl<'a> Worker<'a> {
             shared,
             counts: Counts::default(),
             buffers: Vec::new(),
+            seen: 0,
         }
     }
 
@@ -220,7 +262,22 @@ impl<'a> Worker<'a> {
         self.counts
     }
 
+    /// Whether the count ends here; asks the pace now and then.
+    fn is_over(&mut self) -> bool {
+        self.seen += 1;
+        if self.seen >= STRIDE {
+            self.seen = 0;
+            if self.shared.pace.step().is_break() {
+                self.shared.ended.store(true, Ordering::Relaxed);
+            }
+        }
+        self.shared.ended.load(Ordering::Relaxed)
+    }
+
     fn enter(&mut self, waiting: &Waiting, depth: usize) {
+        if self.shared.ended.load(Ordering::Relaxed) {
+            return;
+        }
         match descriptor::open_child(&*waiting.parent, waiting.name.as_c_str()) {
             Ok(opened) => self.directory(&Arc::new(opened), waiting.part, depth, false),
             Err(error) => self.unread(&waiting.name, &error),
@@ -231,6 +288,9 @@ impl<'a> Worker<'a> {
         let before = self.counts.parts[part as usize].files;
         let mut buffer = self.buffers.pop().unwrap_or_default();
         let listed = descriptor::each_name(&**opened, &mut buffer, |name, kind| {
+            if self.is_over() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             self.entry(opened, name, kind, part, depth, is_root);
             Ok(())
         });
@@ -317,6 +377,7 @@ mod tests {
     use super::*;
     use crate::progress::Silent;
     use std::fs;
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn wide_and_deep_trees_are_counted_whole_and_links_once() {
@@ -333,7 +394,7 @@ mod tests {
         let name = folder.path().join("ml_cache/0/again");
         fs::hard_link(folder.path().join("ml_cache/0/inner/a"), name).unwrap();
         std::os::unix::fs::symlink("/", folder.path().join("ml_cache/link")).unwrap();
-        let counts = count(folder.path(), SystemTime::now(), &Silent).unwrap();
+        let counts = count(folder.path(), SystemTime::now(), &Silent, &Hurried).unwrap();
         let cache = counts.parts[Part::MlCache as usize];
         let expected = MAX_QUEUE as u64 * 2;
         assert_eq!((cache.files, cache.bytes), (expected, expected * 4));
@@ -349,7 +410,7 @@ mod tests {
         let deep = folder.path().join("logs").join("d/".repeat(300));
         fs::create_dir_all(&deep).unwrap();
         fs::write(deep.join("x.log"), "12").unwrap();
-        let shared = Shared::new(SystemTime::now(), &Silent);
+        let shared = Shared::new(SystemTime::now(), &Silent, &Hurried);
         let root = Arc::new(descriptor::open_root(folder.path()).unwrap());
         for _ in 0..MAX_QUEUE {
             let waiting = Waiting {
@@ -364,5 +425,37 @@ mod tests {
         let counts = worker.work();
         let logs = counts.parts[Part::Logs as usize];
         assert_eq!((logs.files, counts.unread), (1, 0), "{:?}", counts.example);
+    }
+
+    /// Ends the count at its third step.
+    struct Short(AtomicUsize);
+
+    impl Pace for Short {
+        fn threads(&self) -> usize {
+            1
+        }
+
+        fn step(&self) -> ControlFlow<()> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 | 1 => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_ends_when_its_pace_says_so_and_gives_no_half_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        for directory in 0..10 {
+            let path = folder.path().join(format!("logs/{directory}"));
+            fs::create_dir_all(&path).unwrap();
+            for file in 0..STRIDE {
+                fs::write(path.join(file.to_string()), "").unwrap();
+            }
+        }
+        let pace = Short(AtomicUsize::new(0));
+        let error = count(folder.path(), SystemTime::now(), &Silent, &pace).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+        assert_eq!(pace.0.load(Ordering::Relaxed), 3, "it is not asked again");
     }
 }
