@@ -13,7 +13,7 @@ fail() { printf 'chart: %s\n' "$*" >&2; exit 1; }
 
 if [ "${1:-}" != inside ]; then
   python3 scripts/chart_values.py --check
-  tools=${STOCKPREDICTOR_TOOLS:-$(e2e/cluster/tools.sh cluster helm | tail -n 1)}
+  tools=${STOCKPREDICTOR_TOOLS:-$(e2e/cluster/tools.sh cluster helm promtool | tail -n 1)}
   export STOCKPREDICTOR_TOOLS=$tools PATH=$tools:$PATH
   # Helm's caches and settings of the user stay out of it.
   home=$(mktemp -d)
@@ -26,7 +26,6 @@ if [ "${1:-}" != inside ]; then
     monitoring.interval=often monitoring.runbookUrl=here 'monitoring.prometheus.alertmanagers={nowhere}'; do
     ! helm template "$chart" --set "$refused" >/dev/null 2>&1 || fail "values.schema.json accepts $refused"
   done
-  scripts/packages.sh promtool=prometheus
   definitions=$(go mod download -json "$prometheus_operator" | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p')/example/prometheus-operator-crd
   export STOCKPREDICTOR_MONITORING_DEFINITIONS=$definitions
   # The whole workspace, as everywhere: another choice of features would compile the dependencies again.

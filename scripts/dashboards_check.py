@@ -2,7 +2,8 @@
 """Checks the dashboards: layout, units, descriptions, names of metrics and labels, links.
 
 dashboards_check.py [--sample]   --sample: also asks every panel's queries of a real Prometheus with made-up series
-                                 (Debian's `prometheus`), where each must be understood and answered
+                                 (prometheus and promtool on the PATH), where each must
+                                 be understood and answered
 
 Whether Grafana knows every member is for scripts/schemas to say.
 """

@@ -15,7 +15,7 @@ import sys
 CHART = pathlib.Path(__file__).resolve().parent.parent / "charts" / "stockpredictor"
 DASHBOARDS = sorted((CHART / "files" / "dashboards").glob("*.json"))
 RULES = CHART / "files" / "rules.yaml"
-DEFAULTS = {"namespace": ".+", "predictor": ".+", "name": ".+", "__rate_interval": "5m", "__interval": "5m", "__range": "6h"}
+DEFAULTS = {"namespace": ".+", "predictor": ".+", "name": ".+", "__rate_interval": "5m", "__interval": "5m", "__range": "24h"}
 # Panels for which nothing to show is the good state, or one of a file system without a fixed number of inodes.
 MAY_BE_EMPTY = {"Alerts that fire", "Failed reconciles by category", "Conditions that are not good", "Inodes used", "Failures of watches"}
 VARIABLE = re.compile(r"\$\{?(\w*[a-z]\w*)\}?")

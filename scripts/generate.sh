@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Regenerates what is generated: crds/, the chart's copy of them, the API reference, the chart's table of values.
+# Regenerates what is generated: crds/, the chart's copy of them, the API reference, the chart's table of values, its dashboards.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo build --locked --release --workspace --example generate
 "${CARGO_TARGET_DIR:-target}/release/examples/generate"
 python3 scripts/chart_values.py
+python3 scripts/dashboards.py

@@ -194,16 +194,16 @@ class Page:
                 )
                 continue
             for part in self.parts(values):
-                axis += self.line(part, x, y, color, bound, config)
+                axis += self.line(part, x, y, bottom, color, bound, config)
         legend = "".join(f"<span><i style='background:{color}'></i>{html.escape(name)}</span>" for name, color, *_ in drawn)
         return f"<svg width={width} height={height} style='position:absolute;inset:0'>{axis}</svg><div class=legend>{legend}</div>"
 
     @staticmethod
-    def line(part, x, y, color, bound, config):
+    def line(part, x, y, floor, color, bound, config):
         """A line and what is filled below it."""
         path, out = " ".join(f"{x(at):.1f},{y(high):.1f}" for at, _, high in part), ""
         if not bound:
-            under = " ".join(f"{x(at):.1f},{y(low):.1f}" for at, low, _ in reversed(part))
+            under = " ".join(f"{x(at):.1f},{min(y(low), floor):.1f}" for at, low, _ in reversed(part))
             out = f"<polygon points='{path} {under}' fill='{color}' opacity='{config['custom']['fillOpacity'] / 100}'/>"
         dash = " stroke-dasharray='6 5'" if bound else ""
         return f"{out}<polyline points='{path}' fill='none' stroke='{color}' stroke-width='1.4'{dash}/>"

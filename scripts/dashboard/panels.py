@@ -234,7 +234,7 @@ def datasource_variable():
     }
 
 
-def dashboard(uid, title, description, variables, rows, since="now-6h"):
+def dashboard(uid, title, description, variables, rows, since="now-24h"):
     """A dashboard of rows: (title or None, height, panels); a row that is wider than the grid goes on below."""
     panels, y, number = [], 0, 0
     for heading, height, members in rows:

@@ -14,7 +14,7 @@ import time
 import urllib.request
 
 CONTRACT = pathlib.Path(__file__).resolve().parents[2] / "contracts" / "metrics.json"
-VARIABLES = {"sample": "yes", "__rate_interval": "16m"}
+VARIABLES = {"sample": "yes", "predictor": "nvda", "__rate_interval": "16m"}
 STEP, SPAN, DAY = 240, 7 * 86400, 86400
 PODS = {"nvda-0": ("trading", "nvda", "v-1"), "banks-0": ("trading", "banks", "v-2"), "banks-1": ("trading", "banks", "v-2"),
         "energy-0": ("research", "energy", "v-3")}
@@ -123,7 +123,7 @@ def backup(at, start, name, every, predictor_name, fails):
     tested = "stockpredictor_operator_restore_test"
     yield f"{tested}_expected_interval_seconds", of, 7 * DAY
     yield f"{tested}_last_run_success", of, 1
-    yield f"{tested}_last_run_timestamp_seconds", of, start + (DAY if at < start + 5 * DAY else 5 * DAY)
+    yield f"{tested}_last_run_timestamp_seconds", of, start + (-DAY if at < start + 5 * DAY else 5 * DAY)
 
 
 def restore(at, began):
