@@ -30,7 +30,7 @@ if [ "${1:-}" != inside ]; then
   export STOCKPREDICTOR_MONITORING_DEFINITIONS=$definitions
   # The whole workspace, as everywhere: another choice of features would compile the dependencies again.
   cargo build --locked --release --workspace --example with_apiserver
-  timeout 300 "${CARGO_TARGET_DIR:-target}/release/examples/with_apiserver" scripts/chart_lint.sh inside
+  timeout 900 "${CARGO_TARGET_DIR:-target}/release/examples/with_apiserver" scripts/chart_lint.sh inside
   exit
 fi
 
