@@ -66,7 +66,7 @@ for values in "$chart"/ci/*.yaml; do
     { cat "$log" >&2; fail "the API server refuses the objects of $values"; }
 done
 
-# Prometheus' own view of its configuration and of the rules, as they are mounted; and links to runbooks as the values say.
+# Prometheus' own view of its configuration and of the rules, as they are mounted; whom it would scrape; and links to runbooks as the values say.
 for values in "$chart"/ci/monitoring*.yaml; do
   helm template stockpredictor "$chart" --namespace sys --values "$values" --show-only templates/monitoring/prometheus-config.yaml |
     kubectl create --dry-run=client --output json -f - | python3 -c '
@@ -75,6 +75,7 @@ for name, text in json.load(sys.stdin)["data"].items():
     pathlib.Path(sys.argv[1], name).write_text(text.replace("/etc/prometheus", sys.argv[1]))
 ' "$scratch"
   quietly promtool check config "$scratch/prometheus.yml"
+  scripts/scrape_check.sh "$scratch/prometheus.yml"
 done
 helm template stockpredictor "$chart" --namespace sys --values "$chart/ci/monitoring.yaml" >"$scratch/monitoring"
 [ "$(grep -c 'https://wiki.example.com/runbooks' "$scratch/monitoring")" -ge 4 ] || fail 'monitoring.runbookUrl does not reach the dashboards'
