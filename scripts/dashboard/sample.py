@@ -8,6 +8,7 @@ import json
 import math
 import pathlib
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -171,10 +172,10 @@ def operator(at, start):
     yield from restore(at, start + 6 * DAY)
 
 
-def series(start, end):
-    """OpenMetrics lines: every series at every step, with the labels of its target."""
+def series(start, first, end):
+    """Every series at every step since `first`, with the labels of its target; the story begins at `start`."""
     symbols = {"nvda": ["NVDA", "TSLA", "AAPL"], "banks": ["JPM", "GS"], "energy": ["XOM"]}
-    at = start
+    at = first
     while at <= end:
         for number, (pod, (namespace, name, _)) in enumerate(PODS.items()):
             target = {"job": "stockpredictor/predictors", "instance": pod, "namespace": namespace, "predictor": name, "pod": pod}
@@ -193,15 +194,19 @@ def series(start, end):
 
 
 class Served:
-    """A Prometheus on a free port of this machine, while the `with` lasts."""
+    """A Prometheus with the last `span` seconds of it, on this machine only, while the `with` lasts."""
 
-    url = "http://127.0.0.1:19099"
+    def __init__(self, span=SPAN):
+        self.span = span
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
 
     def __enter__(self):
         self.scratch, names = pathlib.Path(tempfile.mkdtemp()), set()
         self.end = end = int(time.time())
         with open(self.scratch / "series", "w", encoding="utf-8") as out:
-            for metric, labels, value, at in series(end - SPAN, end):
+            for metric, labels, value, at in series(end - SPAN, end - self.span, end):
                 names.add(metric)
                 inside = ",".join(f'{key}="{content}"' for key, content in labels.items())
                 out.write(f"{metric}{{{inside}}} {value:.10g} {at}\n")
