@@ -87,8 +87,14 @@ packages:
 	@command -v cargo >/dev/null || { echo 'Rust is needed: install it by rustup (rust-toolchain.toml names the version)' >&2; exit 1; }
 
 .PHONY: crds
-crds: ## Regenerate crds/ and the API reference from api/, and the tables of metrics and chart values
+crds: ## Regenerate crds/ and the API reference from api/, the tables of metrics and chart values, and the dashboards
 	@scripts/generate.sh
+
+.PHONY: dashboards
+dashboards: ## Pictures of the dashboards into docs/pictures, from PROMETHEUS=URL (default: made-up series)
+	@scripts/packages.sh chromium=chromium /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf=fonts-dejavu-core
+	@PATH=$$(e2e/cluster/tools.sh prometheus promtool | tail -n 1):$$PATH \
+	  python3 scripts/dashboard_pictures.py $(or $(PROMETHEUS),--sample) docs/pictures $(VARIABLES)
 
 .PHONY: train
 train: build ## Train the default model anew on examples/data (OUT=folder)
@@ -96,7 +102,7 @@ train: build ## Train the default model anew on examples/data (OUT=folder)
 
 ##@ Check
 .PHONY: lint
-lint: packages onnxruntime ## fmt, clippy, cargo-deny, generated files unchanged, chart lint, alert rules, shellcheck
+lint: packages onnxruntime ## fmt, clippy, cargo-deny, generated files unchanged, chart, rules, dashboards, shellcheck
 	@scripts/lint.sh
 
 .PHONY: rules-check

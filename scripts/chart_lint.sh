@@ -7,11 +7,13 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 chart=charts/stockpredictor
+# Whose definitions of PodMonitor and PrometheusRule the objects must meet.
+prometheus_operator=github.com/prometheus-operator/prometheus-operator@v0.85.0
 fail() { printf 'chart: %s\n' "$*" >&2; exit 1; }
 
 if [ "${1:-}" != inside ]; then
   python3 scripts/chart_values.py --check
-  tools=${STOCKPREDICTOR_TOOLS:-$(e2e/cluster/tools.sh cluster helm | tail -n 1)}
+  tools=${STOCKPREDICTOR_TOOLS:-$(e2e/cluster/tools.sh cluster helm promtool | tail -n 1)}
   export STOCKPREDICTOR_TOOLS=$tools PATH=$tools:$PATH
   # Helm's caches and settings of the user stay out of it.
   home=$(mktemp -d)
@@ -20,12 +22,15 @@ if [ "${1:-}" != inside ]; then
   for values in "$chart"/ci/*.yaml; do
     helm lint --strict --quiet "$chart" --values "$values"
   done
-  for refused in concurrency=0 concurency=4 image.pullPolicy=Sometimes 'watchNamespaces={Upper}' image.digest=latest; do
+  for refused in concurrency=0 concurency=4 image.pullPolicy=Sometimes 'watchNamespaces={Upper}' image.digest=latest \
+    monitoring.interval=often monitoring.runbookUrl=here 'monitoring.prometheus.alertmanagers={nowhere}'; do
     ! helm template "$chart" --set "$refused" >/dev/null 2>&1 || fail "values.schema.json accepts $refused"
   done
+  definitions=$(go mod download -json "$prometheus_operator" | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p')/example/prometheus-operator-crd
+  export STOCKPREDICTOR_MONITORING_DEFINITIONS=$definitions
   # The whole workspace, as everywhere: another choice of features would compile the dependencies again.
   cargo build --locked --release --workspace --example with_apiserver
-  timeout 300 "${CARGO_TARGET_DIR:-target}/release/examples/with_apiserver" scripts/chart_lint.sh inside
+  timeout 900 "${CARGO_TARGET_DIR:-target}/release/examples/with_apiserver" scripts/chart_lint.sh inside
   exit
 fi
 
@@ -50,11 +55,31 @@ for namespace in sys a b; do
   quietly kubectl label namespace "$namespace" pod-security.kubernetes.io/{enforce,warn}=restricted
 done
 
+for kind in podmonitors prometheusrules; do
+  quietly kubectl apply --server-side -f "$STOCKPREDICTOR_MONITORING_DEFINITIONS/monitoring.coreos.com_$kind.yaml"
+  quietly kubectl wait --for=condition=Established --timeout=30s "crd/$kind.monitoring.coreos.com"
+done
+
 for values in "$chart"/ci/*.yaml; do
   helm template stockpredictor "$chart" --namespace sys --values "$values" |
     kubectl apply --server-side --dry-run=server --warnings-as-errors -f - >"$log" 2>&1 ||
     { cat "$log" >&2; fail "the API server refuses the objects of $values"; }
 done
+
+# Prometheus' own view of its configuration and of the rules, as they are mounted; whom it would scrape; and links to runbooks as the values say.
+for values in "$chart"/ci/monitoring*.yaml; do
+  helm template stockpredictor "$chart" --namespace sys --values "$values" --show-only templates/monitoring/prometheus-config.yaml |
+    kubectl create --dry-run=client --output json -f - | python3 -c '
+import json, pathlib, sys
+for name, text in json.load(sys.stdin)["data"].items():
+    pathlib.Path(sys.argv[1], name).write_text(text.replace("/etc/prometheus", sys.argv[1]))
+' "$scratch"
+  quietly promtool check config "$scratch/prometheus.yml"
+  scripts/scrape_check.sh "$scratch/prometheus.yml"
+done
+helm template stockpredictor "$chart" --namespace sys --values "$chart/ci/monitoring.yaml" >"$scratch/monitoring"
+[ "$(grep -c 'https://wiki.example.com/runbooks' "$scratch/monitoring")" -ge 4 ] || fail 'monitoring.runbookUrl does not reach the dashboards'
+! grep -q 'blob/main/docs/runbooks' "$scratch/monitoring" || fail 'a link to the runbooks is not that of monitoring.runbookUrl'
 
 # What the operator may do is a promise: more of it, or less, is a decision and no accident.
 for values in "$chart"/ci/*.yaml; do
@@ -109,6 +134,16 @@ quietly helm upgrade --install stockpredictor "$scratch/older" --namespace sys -
 install
 [[ " $(columns) " = *' Used '* ]] || fail "helm upgrade leaves the definitions as they were; columns: $(columns)"
 quietly kubectl get sp/nvda --namespace a
+uninstall
+
+# Prometheus finds pods and nothing else; its series outlive an uninstall.
+install --values "$chart/ci/monitoring.yaml"
+scraper=system:serviceaccount:sys:stockpredictor-prometheus
+[ "$(kubectl auth can-i list pods --all-namespaces --as $scraper 2>/dev/null)" = yes ] || fail 'Prometheus may not list pods'
+[ "$(kubectl auth can-i get pods --all-namespaces --as $scraper 2>/dev/null)" = no ] || fail 'Prometheus may get pods'
+uninstall
+quietly kubectl get persistentvolumeclaim/stockpredictor-prometheus --namespace sys
+install --values "$chart/ci/monitoring.yaml"
 uninstall
 
 # Only the named namespaces.

@@ -39,6 +39,15 @@ step 'shellcheck'
 scripts/packages.sh shellcheck=shellcheck
 git ls-files -z | xargs -0 awk 'FNR == 1 && /^#!.*(ba)?sh/ {print FILENAME}' | xargs shellcheck
 
+step 'dashboards and the single host'
+python3 scripts/dashboards.py --check
+[ -z "$(gofmt -l scripts/schemas)" ] || { echo 'run: gofmt -w scripts/schemas' >&2; exit 1; }
+(cd scripts/schemas && CGO_ENABLED=0 go build -mod=readonly -trimpath -o ../../target/schemas .)
+target/schemas dashboards charts/stockpredictor/files/dashboards/*.json
+PATH=$(e2e/cluster/tools.sh prometheus promtool | tail -n 1):$PATH
+python3 scripts/dashboards_check.py --sample
+scripts/single_host_check.sh target/schemas
+
 step 'chart'
 e2e/cluster/tools.sh helm cluster >/dev/null
 scripts/chart_lint.sh

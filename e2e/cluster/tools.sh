@@ -3,7 +3,7 @@
 # into the user's cache directory under a name that carries its version.
 #
 #   tools.sh [NAME…]   NAME: cluster helm local-path-provisioner coredns
-#                      kubeconform kind versitygw; default: those that the local cluster needs
+#                      kubeconform kind versitygw prometheus promtool; default: those that the local cluster needs
 #
 # Prints the directory of the tools as its last line.
 set -euo pipefail
@@ -17,11 +17,15 @@ declare -A module=(
   [kubeconform]=github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
   [kind]=sigs.k8s.io/kind@v0.33.0
   [versitygw]=github.com/versity/versitygw/cmd/versitygw@v1.8.0
+  [prometheus]=github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
+  [promtool]=github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 )
+# Of Prometheus' ways to find targets only the one for Kubernetes, which Debian's package lacks: the others are libraries of every cloud.
+declare -A tags=([prometheus]="remove_all_sd,enable_kubernetes_sd" [promtool]="remove_all_sd,enable_kubernetes_sd")
 # What a cold build took on two cores; told before it starts, so that nobody thinks it hangs.
 declare -A patience=([cluster]='about 10 minutes' [helm]='about 2 minutes' [coredns]='about 2 minutes'
   [local-path-provisioner]='about 1 minute' [kubeconform]='seconds' [kind]='seconds'
-  [versitygw]='about 4 minutes')
+  [versitygw]='about 4 minutes' [prometheus]='about 4 minutes' [promtool]='about 1 minute, after prometheus')
 
 cache=${STOCKPREDICTOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/stockpredictor}
 bin=$cache/bin
@@ -70,7 +74,7 @@ ensure() {
   fi
   [ -n "${module[$name]:-}" ] || { say "tools.sh: unknown tool '$name'; known: cluster ${!module[*]}"; return 2; }
   file=$bin/$name-${module[$name]##*@}
-  [ -x "$file" ] || build "$name" "$file" go install -trimpath -ldflags '-s -w' "${module[$name]}"
+  [ -x "$file" ] || build "$name" "$file" go install -trimpath -ldflags '-s -w' -tags "${tags[$name]:-}" "${module[$name]}"
   ln -sfn "$(basename "$file")" "$bin/$name"
 }
 

@@ -124,3 +124,39 @@ seccompProfile:
   resources: [events]
   verbs: [create, patch]
 {{- end -}}
+
+{{/* A file of the chart whose links to runbooks lead where the values say. Argument: a list of the context and the file's path. */}}
+{{- define "stockpredictor.withRunbooks" -}}
+{{- $context := index . 0 -}}
+{{- $context.Files.Get (index . 1) | replace "https://github.com/stockpredictor/stockpredictor/blob/main/docs/runbooks" $context.Values.monitoring.runbookUrl -}}
+{{- end -}}
+
+{{- define "stockpredictor.prometheus.fullname" -}}
+{{ include "stockpredictor.fullname" . }}-prometheus
+{{- end -}}
+
+{{- define "stockpredictor.prometheus.selector" -}}
+app.kubernetes.io/name: stockpredictor-prometheus
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "stockpredictor.prometheus.labels" -}}
+{{ include "stockpredictor.prometheus.selector" . }}
+app.kubernetes.io/part-of: stockpredictor
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* What the release's Prometheus may do where it looks for pods. */}}
+{{- define "stockpredictor.prometheus.rules" -}}
+# It finds the pods of the operator and of predictors, and follows them as they come and go. It reads nothing else.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+{{- end -}}
+
+{{/* The namespaces whose pods may reach every predictor: those of the values, and the own one while a Prometheus runs in it. */}}
+{{- define "stockpredictor.allowFrom" -}}
+{{- $own := .Values.monitoring.prometheus.enabled | ternary (list .Release.Namespace) list -}}
+{{- concat .Values.allowFromNamespaces $own | uniq | join "," -}}
+{{- end -}}
