@@ -255,6 +255,7 @@ async fn a_scrape_shows_the_last_success_until_the_object_is_gone() {
     let cluster = Cluster::new("scraped").await;
     let operator = cluster.backup_operator();
     cluster.create("nvda", &json!({})).await;
+    cluster.set_up("nvda").await;
     for name in ["daily", "other"] {
         create(&cluster, name, &json!({"runOnCreate": name == "daily"})).await;
     }
