@@ -3,7 +3,7 @@
 //! In: an object, and how far apart its runs are. Out: samples. Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use stockpredictor_api::backup_condition::BackupCondition;
+use stockpredictor_api::backup_condition::{BackupCondition, BackupReason};
 use stockpredictor_api::{BackupStatus, RunResult, RunStatus, StorageBackup, StorageBackupStatus};
 
 use super::interval::Asking;
@@ -37,17 +37,17 @@ static INFO: Description = Description {
 static SUSPENDED: Description = Description {
     name: "stockpredictor_operator_backup_suspended",
     labels: OBJECT,
-    help: "1 while scheduled runs are suspended",
+    help: "1 while scheduled runs are suspended, or held back by a restore",
 };
 static EXPECTED: Description = Description {
     name: "stockpredictor_operator_backup_expected_interval_seconds",
     labels: OBJECT,
-    help: "Longest time between two runs of the schedule in the coming year; absent without one, and while it is suspended",
+    help: "Longest time between two runs of the schedule in the coming year; absent without one",
 };
 static TEST_EXPECTED: Description = Description {
     name: "stockpredictor_operator_restore_test_expected_interval_seconds",
     labels: OBJECT,
-    help: "Longest time between two restore tests in the coming year; absent without a schedule of them, and while it is suspended",
+    help: "Longest time between two restore tests in the coming year; absent without a schedule of them",
 };
 static NEXT_RUN: Description = Description {
     name: "stockpredictor_operator_backup_next_run_timestamp_seconds",
@@ -166,15 +166,13 @@ fn plan<'a>(
     samples: &mut Samples<'a>,
 ) {
     let spec = &object.spec;
-    samples.push(&SUSPENDED, who, flag(spec.suspend));
+    samples.push(&SUSPENDED, who, flag(spec.suspend || is_held(object)));
     let test = spec.verification.as_ref().and_then(|verification| {
         let test = verification.restore_test.as_ref()?;
         Some(test.schedule.as_str())
     });
-    let mut expected = |schedule: Option<&str>| {
-        let schedule = schedule.filter(|_| !spec.suspend)?;
-        intervals.expected(schedule, spec.time_zone.as_deref())
-    };
+    let mut expected =
+        |schedule: Option<&str>| intervals.expected(schedule?, spec.time_zone.as_deref());
     samples.push_some(&EXPECTED, who, expected(spec.schedule.as_deref()));
     samples.push_some(&TEST_EXPECTED, who, expected(test));
     let status = object.status.as_ref();
@@ -183,6 +181,14 @@ fn plan<'a>(
     let objectives = spec.objectives.as_ref();
     let rpo = objectives.and_then(|objectives| seconds(&objectives.rpo));
     samples.push_some(&RPO, who, rpo);
+}
+
+/// True while a restore holds its runs back.
+fn is_held(object: &StorageBackup) -> bool {
+    object.conditions().iter().any(|condition| {
+        condition.type_ == BackupCondition::Scheduled.as_str()
+            && condition.reason == BackupReason::HeldByRestore.as_str()
+    })
 }
 
 /// How the last runs ended.

@@ -114,12 +114,9 @@ fn all_that_a_status_tells_is_measured() {
     );
 }
 
-#[rstest]
-#[case::suspended(json!({"suspend": true, "verification": {"restoreTest": {"schedule": "@daily"}}}), 1)]
-#[case::by_hand_only(json!({"schedule": null}), 0)]
-fn where_no_run_is_expected_there_is_no_interval(#[case] spec: Value, #[case] suspended: i64) {
-    let object = fixture::backup(&spec);
-    assert_eq!(value(&object, "backup_suspended"), Some(suspended));
+#[test]
+fn without_a_schedule_there_is_no_interval() {
+    let object = fixture::backup(&json!({"schedule": null}));
     for name in [
         "backup_expected_interval_seconds",
         "restore_test_expected_interval_seconds",
@@ -127,6 +124,29 @@ fn where_no_run_is_expected_there_is_no_interval(#[case] spec: Value, #[case] su
     ] {
         assert_eq!(value(&object, name), None, "{name}");
     }
+}
+
+/// The rules need both: a schedule that is stopped on purpose is no schedule that is wrong.
+#[rstest]
+#[case::runs(json!({}), "Active", 0)]
+#[case::suspended(json!({"suspend": true}), "Suspended", 1)]
+#[case::held(json!({}), "HeldByRestore", 1)]
+#[case::wrong(json!({}), "InvalidSchedule", 0)]
+fn one_that_is_stopped_on_purpose_keeps_its_interval(
+    #[case] spec: Value,
+    #[case] reason: &str,
+    #[case] suspended: i64,
+) {
+    let mut object = fixture::backup(&spec);
+    object.status = serde_json::from_value(json!({"conditions": [{
+        "type": "Scheduled", "status": "False", "reason": reason, "message": "",
+        "lastTransitionTime": "2025-08-01T12:00:00Z"}]}))
+    .unwrap();
+    assert_eq!(value(&object, "backup_suspended"), Some(suspended));
+    assert_eq!(
+        value(&object, "backup_expected_interval_seconds"),
+        Some(86400)
+    );
 }
 
 #[rstest]
