@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use stockpredictor_e2e::objects::backup;
 use stockpredictor_e2e::sandbox::SOON;
-use stockpredictor_e2e::{Key, Sandbox, Store, command, with_namespace};
+use stockpredictor_e2e::{Key, Sandbox, Store, chart, command, with_namespace};
 
 /// From a trigger to the end of its run, on a slow, busy machine.
 const RUN: Duration = Duration::from_mins(2);
@@ -25,6 +25,31 @@ async fn run(sandbox: &Sandbox, name: &str, trigger: &str) -> Result<Value> {
         })
         .await?;
     Ok(ended["status"].clone())
+}
+
+/// Kills the operator once the run `2` has begun; the name of its Job.
+async fn operator_dies(sandbox: &Sandbox) -> Result<Value> {
+    let begun = sandbox
+        .until("sb", "nvda", "the run has begun", RUN, |object| {
+            object["status"]["acknowledgedTrigger"] == "2"
+        })
+        .await?;
+    let pods = [
+        "delete",
+        "pods",
+        "--namespace",
+        chart::NAMESPACE,
+        "--all",
+        "--now",
+    ];
+    command::run("kubectl", &pods).await?;
+    let status = &begun["status"];
+    // A short run may be over when it is first seen.
+    Ok(if status["active"].is_null() {
+        status["lastRun"]["job"].clone()
+    } else {
+        status["active"].clone()
+    })
 }
 
 #[tokio::test]
@@ -278,7 +303,11 @@ async fn a_loss_is_suspect_until_accepted_and_no_deletion_takes_an_archive() {
         sandbox
             .settles(("sb", "nvda"), "Verified", "", "SuspectAccepted", SOON)
             .await?;
-        let status = run(&sandbox, "nvda", "2").await?;
+        // The operator dies when the run has just begun: it is not begun again, and its report is not lost.
+        let (status, died) = tokio::join!(run(&sandbox, "nvda", "2"), operator_dies(&sandbox));
+        let (status, begun) = (status?, died?);
+        ensure!(status["lastRun"]["job"] == begun, "{begun}: {status:#}");
+        ensure!(status["manualRuns"] == 2, "{status:#}");
         ensure!(status["backups"][0]["suspect"] != true, "{status:#}");
         sandbox
             .settles(("sb", "nvda"), "Verified", "True", "Readable", SOON)
