@@ -142,9 +142,15 @@ async fn what_was_destroyed_comes_back_and_predicts_the_same() {
         sandbox
             .condition("nvda", "Ready", "False", "ModelMissing", SOON)
             .await?;
-        // Two at once: the second waits, and finds the same.
+        // Two at once: the second waits, and finds the same. Of two that were made in the same second either may be the first.
         sandbox
             .apply(&in_place("first", "nvda", &json!({})))
+            .await?;
+        sandbox
+            .until("sr", "first", "it has begun", SOON, |object| {
+                let phase = &object["status"]["phase"];
+                phase.is_string() && phase != "Pending"
+            })
             .await?;
         sandbox
             .apply(&in_place("second", "nvda", &json!({})))
