@@ -25,6 +25,10 @@ test: lint test-unit test-recipes test-year test-faults test-apiserver test-s3 t
 	@echo 'all tests passed'
 
 ##@ Run
+.PHONY: demo-metrics
+demo-metrics: ## The main figures that the demo's predictor and operator export
+	@scripts/demo.sh metrics
+
 .PHONY: demo-down
 demo-down: ## End the demo's cluster and remove its state
 	@scripts/demo.sh down

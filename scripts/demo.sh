@@ -1,17 +1,32 @@
 #!/usr/bin/env bash
 # The demo: from nothing to real predictions, and how to go on.
 #
-#   demo.sh up     cluster, images, chart, examples/stockpredictor.yaml, three predictions
-#   demo.sh down   end the cluster that `up` started and remove its state
+#   demo.sh up       cluster, images, chart, examples/stockpredictor.yaml, three predictions
+#   demo.sh metrics  the main figures that the predictor and the operator export
+#   demo.sh down     end the cluster that `up` started and remove its state
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-verb=${1:?demo.sh up|down}
+verb=${1:?demo.sh up|metrics|down}
 cluster=(e2e/cluster/cluster.sh)
 in_cluster() { "${cluster[@]}" run demo "$@"; }
 step() { printf '\n\033[1m==> %s\033[0m\n' "$*"; }
 
 if [ "$verb" = down ]; then
   exec "${cluster[@]}" down demo
+fi
+
+# What a Prometheus would scrape, asked for through the API server.
+metrics() {
+  in_cluster kubectl get --raw "/api/v1/namespaces/$1/services/$2:http/proxy/metrics" |
+    grep -E "^($3)(\{| )" || { echo "none of these figures: $3" >&2; return 1; }
+}
+if [ "$verb" = metrics ]; then
+  step 'The predictor nvda'
+  metrics default nvda 'persistent_storage_(size_bytes|files_total)|stockpredictor_(volume_(used|free|capacity)_bytes|predictions_total|cache_(hits|misses)_total|data_age_sessions|model_info|degraded)'
+  step 'The operator'
+  metrics stockpredictor stockpredictor 'backup_last_success_timestamp|stockpredictor_operator_(predictor_(ready|info)|objects|reconciles_total|backup_(level|newest_size_bytes|expected_interval_seconds))'
+  printf '\nEvery metric: docs/reference/metrics.md. Alerts and dashboards on them: docs/monitoring.md.\n'
+  exit
 fi
 
 began=$SECONDS
@@ -73,5 +88,6 @@ cat <<'TEXT'
     kubectl delete pod -l app.kubernetes.io/instance=nvda
                                                    the same answer comes back from the volume's cache
     kubectl edit sp nvda                           change the spec; the operator follows
+  make demo-metrics                              the main figures; docs/monitoring.md has alerts and dashboards
   make demo-down                                 end the cluster
 TEXT
