@@ -131,13 +131,15 @@ fn reach(
         return Ok(sites);
     }
     let texts: Vec<_> = failures.iter().map(|one| one.text.as_str()).collect();
-    let text = format!(
-        "{} of {} destinations can be reached, and {} must have the backup: {}",
-        sites.len(),
-        job.destinations.len(),
-        job.min_successful,
-        texts.join("; ")
-    );
+    let reached = match sites.len() {
+        0 => "no destination can be reached".to_owned(),
+        some => format!(
+            "{some} of {} destinations can be reached, and {} must have the backup",
+            job.destinations.len(),
+            job.min_successful
+        ),
+    };
+    let text = format!("{reached}: {}", texts.join("; "));
     // Several causes have no word of their own.
     let reason = match failures.first() {
         Some(first) if failures.iter().all(|one| one.reason == first.reason) => first.reason,
