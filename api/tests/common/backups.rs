@@ -43,10 +43,17 @@ fn refused(title: &'static str, change: &Value, path: &'static str, message: &'s
 
 /// Every case that CEL decides.
 pub fn cases() -> Vec<Case> {
-    [general(), schedules(), places(), verification(), pod()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        general(),
+        schedules(),
+        places(),
+        places_named_twice(),
+        verification(),
+        pod(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn general() -> Vec<Case> {
@@ -192,6 +199,41 @@ fn schedules() -> Vec<Case> {
     cases
 }
 
+fn places_named_twice() -> Vec<Case> {
+    vec![
+        refused(
+            "the volume twice",
+            &json!({"destinations": [{"name": "a", "volume": {}}, {"name": "b", "volume": {}}]}),
+            "spec.destinations",
+            "can be a destination once only",
+        ),
+        accepted(
+            "two folders of one claim, and two stores",
+            &json!({"destinations": [
+                {"name": "a", "claim": {"name": "nas", "path": "a"}}, {"name": "b", "claim": {"name": "nas"}},
+                {"name": "c", "objectStore": {"url": "s3://backups/trading", "endpoint": "https://one.example"}},
+                {"name": "d", "objectStore": {"url": "s3://backups/trading", "endpoint": "https://two.example"}},
+                {"name": "e", "objectStore": {"url": "s3://backups/trading"}},
+            ]}),
+        ),
+        refused(
+            "one folder of a claim twice",
+            &json!({"destinations": [
+                {"name": "a", "claim": {"name": "nas", "path": "x"}}, {"name": "b", "claim": {"name": "nas", "path": "x"}}]}),
+            "spec.destinations",
+            "the same folder of a claim",
+        ),
+        refused(
+            "one place of a store twice, with other credentials",
+            &json!({"destinations": [
+                {"name": "a", "objectStore": {"url": "s3://backups/trading", "credentialsSecret": {"name": "one"}}},
+                {"name": "b", "objectStore": {"url": "s3://backups/trading", "credentialsSecret": {"name": "two"}}}]}),
+            "spec.destinations",
+            "the same place in an object store",
+        ),
+    ]
+}
+
 fn places() -> Vec<Case> {
     let with = |place: Value| {
         let mut destination = json!({"name": "here"});
@@ -231,36 +273,6 @@ fn places() -> Vec<Case> {
             &with(json!({"volume": {}, "claim": {"name": "nas"}})),
             at,
             "set exactly one of volume",
-        ),
-        refused(
-            "the volume twice",
-            &json!({"destinations": [{"name": "a", "volume": {}}, {"name": "b", "volume": {}}]}),
-            "spec.destinations",
-            "can be a destination once only",
-        ),
-        accepted(
-            "two folders of one claim, and two stores",
-            &json!({"destinations": [
-                {"name": "a", "claim": {"name": "nas", "path": "a"}}, {"name": "b", "claim": {"name": "nas"}},
-                {"name": "c", "objectStore": {"url": "s3://backups/trading", "endpoint": "https://one.example"}},
-                {"name": "d", "objectStore": {"url": "s3://backups/trading", "endpoint": "https://two.example"}},
-                {"name": "e", "objectStore": {"url": "s3://backups/trading"}},
-            ]}),
-        ),
-        refused(
-            "one folder of a claim twice",
-            &json!({"destinations": [
-                {"name": "a", "claim": {"name": "nas", "path": "x"}}, {"name": "b", "claim": {"name": "nas", "path": "x"}}]}),
-            "spec.destinations",
-            "the same folder of a claim",
-        ),
-        refused(
-            "one place of a store twice, with other credentials",
-            &json!({"destinations": [
-                {"name": "a", "objectStore": {"url": "s3://backups/trading", "credentialsSecret": {"name": "one"}}},
-                {"name": "b", "objectStore": {"url": "s3://backups/trading", "credentialsSecret": {"name": "two"}}}]}),
-            "spec.destinations",
-            "the same place in an object store",
         ),
         refused(
             "a name with capitals",

@@ -101,7 +101,10 @@ fn a_destination_that_fails_does_not_stop_the_others() {
     let told = bench
         .backup(&json!({"destinations": destinations, "min_successful": 2}))
         .bad("DestinationNotFound", 1);
-    assert!(text(&told["message"]).contains("1 of 2 destinations"), "{told}");
+    assert!(
+        text(&told["message"]).contains("1 of 2 destinations"),
+        "{told}"
+    );
     assert_eq!(archives(&bench.root.join("backups")).len(), 1);
 }
 
