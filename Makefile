@@ -106,7 +106,7 @@ train: build ## Train the default model anew on examples/data (OUT=folder)
 
 ##@ Check
 .PHONY: lint
-lint: packages onnxruntime ## fmt, clippy, cargo-deny, generated files unchanged, chart, rules, dashboards, shellcheck
+lint: build ## fmt, clippy, cargo-deny, generated files unchanged, chart, rules, dashboards, shellcheck
 	@scripts/lint.sh
 
 .PHONY: rules-check

@@ -26,7 +26,7 @@ refused() { ! setup "$@" || fail "it should have refused: $*"; }
 refused "" --unknown
 grep -q -- "unknown option '--unknown'" "$scratch/said" || fail 'an unknown option is not named'
 
-[ -x "$predictor" ] || { echo "single_host_check.sh: $predictor is not built: the script is not run" >&2; exit 0; }
+[ -x "$predictor" ] || fail "$predictor is not built: make build"
 predictor=$(realpath "$predictor")
 if [ "$(id -u)" = 0 ]; then
   for _ in first second; do

@@ -25,7 +25,7 @@ static READY: Description = Description {
 static SUSPENDED: Description = Description {
     name: "stockpredictor_operator_predictor_suspended",
     labels: OBJECT,
-    help: "1 while the StockPredictor is suspended, or stopped by a restore",
+    help: "1 while the StockPredictor is suspended, stopped by a restore, or waits for its volume to be filled",
 };
 
 impl Measured for StockPredictor {
@@ -55,7 +55,11 @@ impl Measured for StockPredictor {
         let held = is(ConditionType::WorkloadAvailable, |available| {
             available.reason == Reason::RestoreInProgress.as_str()
         });
-        let stopped = self.spec.suspend || self.spec.replicas == 0 || held;
+        // One that fails to be filled is down.
+        let filled = is(ConditionType::VolumeReady, |volume| {
+            volume.reason == Reason::Bootstrapping.as_str()
+        });
+        let stopped = self.spec.suspend || self.spec.replicas == 0 || held || filled;
         samples.push(&SUSPENDED, who, flag(stopped));
     }
 }
@@ -95,6 +99,8 @@ mod tests {
     #[case::suspended(json!({"suspend": true}), json!([]), 0, 1)]
     #[case::no_replicas(json!({"replicas": 0}), json!([]), 0, 1)]
     #[case::a_restore(json!({}), json!([condition("WorkloadAvailable", "False", "RestoreInProgress")]), 0, 1)]
+    #[case::its_volume_is_filled(json!({}), json!([condition("VolumeReady", "Unknown", "Bootstrapping")]), 0, 1)]
+    #[case::its_volume_can_not_be_filled(json!({}), json!([condition("VolumeReady", "False", "BootstrapFailed")]), 0, 0)]
     #[case::starts_after_a_restore(json!({}), json!([condition("WorkloadAvailable", "False", "Progressing")]), 0, 0)]
     fn a_predictor_is_ready_or_stopped_on_purpose_or_neither(
         #[case] spec: Value,

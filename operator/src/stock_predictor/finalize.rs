@@ -170,7 +170,7 @@ async fn end(context: &Context, live: &mut StockPredictor) -> Result<Verdict, Er
     else {
         return Ok(Verdict::Release);
     };
-    if let Some(why) = needed(writer, &namespace, live).await? {
+    if let Some(why) = needed(writer, &namespace, live, &found).await? {
         return Ok(Verdict::Keep(why));
     }
     if !claim::deletable(&found, &name) {

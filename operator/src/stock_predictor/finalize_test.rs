@@ -399,6 +399,18 @@ async fn a_claim_stays_also_for_archives_whose_object_is_gone(
 }
 
 #[tokio::test]
+async fn a_claim_that_a_run_marked_stays() {
+    let mut world = ended();
+    if let Some(claim) = &mut world.claim {
+        claim["metadata"]["annotations"]["stockpredictor.io/holds-archives"] = json!("true");
+    }
+    let (outcome, log) = pass(world, &[], nothing).await;
+    outcome.unwrap();
+    assert_eq!(log.writes(), [LET_GO, "POST events"]);
+    assert!(note(&log).contains("holds-archives"), "{}", note(&log));
+}
+
+#[tokio::test]
 async fn finished_jobs_do_not_keep_a_claim_that_goes() {
     let job = |name: &str, claim: &str, over: bool| {
         let conditions =

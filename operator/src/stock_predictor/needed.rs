@@ -4,15 +4,17 @@
 //! claim from going: Kubernetes waits for the last pod that names it, also for one that ended.
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use stockpredictor_api::{StockPredictor, StorageBackup, StorageRestore};
 
 use super::labels;
 use crate::job::outcome::is_over;
+use crate::storage_backup::archives::HOLDS_ARCHIVES;
 use crate::storage_restore::hold::{User, concerns};
 use crate::writer::{Child, Error, Writer};
 
-/// Why the claim that `predictor` made stays: archives lie on it, or a restore works on it.
+/// Why `claim`, which `predictor` made, stays: archives lie on it, or a restore works on it.
 ///
 /// # Errors
 /// When the API server refuses or can't be reached.
@@ -20,6 +22,7 @@ pub async fn needed(
     writer: &Writer,
     namespace: &str,
     predictor: &StockPredictor,
+    claim: &PersistentVolumeClaim,
 ) -> Result<Option<String>, Error> {
     let name = &predictor.name_any();
     let restores = all::<StorageRestore>(writer, namespace).await?;
@@ -43,7 +46,12 @@ pub async fn needed(
             "archives of the StorageBackup {backup} lie on it"
         )));
     }
-    // Those of a StorageBackup that is gone, and those that somebody made by hand.
+    if claim.annotations().contains_key(HOLDS_ARCHIVES) {
+        return Ok(Some(format!(
+            "archives lie on it, as its annotation {HOLDS_ARCHIVES} says"
+        )));
+    }
+    // Those that somebody made by hand.
     let volume = predictor
         .status
         .as_ref()

@@ -145,7 +145,10 @@ fn scheduled(seen: Seen<'_>) -> Finding {
     if let Some(restore) = seen.held {
         let message =
             format!("no backup begins while the StorageRestore {restore} works on the volume");
-        return finding(State::False, BackupReason::HeldByRestore, message);
+        return match seen.object.spec.schedule {
+            Some(_) => finding(State::False, BackupReason::HeldByRestore, message),
+            None => finding(State::True, BackupReason::ManualOnly, message),
+        };
     }
     match (&seen.object.spec.schedule, seen.object.spec.suspend) {
         (Some(_), true) => finding(

@@ -100,6 +100,7 @@ fn a_first_run_that_waits_says_for_what() {
 #[case::plain(Case::default(), State::True, "Active")]
 #[case::suspended(Case { spec: json!({"suspend": true}), ..Case::default() }, State::False, "Suspended")]
 #[case::by_hand(Case { spec: json!({"schedule": null}), ..Case::default() }, State::True, "ManualOnly")]
+#[case::by_hand_and_held(Case { spec: json!({"schedule": null}), held: Some("back"), ..Case::default() }, State::True, "ManualOnly")]
 #[case::held(Case { held: Some("back"), ..Case::default() }, State::False, "HeldByRestore")]
 #[case::refused(Case { refusal: Some(Refusal { reason: BackupReason::PredictorMissing, message: "no".into(), stops: true }),
     held: Some("x"), ..Case::default() }, State::False, "PredictorMissing")]

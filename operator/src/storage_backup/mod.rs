@@ -4,6 +4,7 @@
 //! steps and what follows from their failures is decided here. Forbidden: whatever would take away an archive.
 
 pub mod apply;
+pub mod archives;
 pub mod build;
 pub mod conditions;
 pub mod controller;
@@ -36,6 +37,7 @@ use crate::clock;
 use crate::controller::Fault;
 use crate::metrics::Metrics;
 use crate::stock_predictor::backoff::Backoff;
+use crate::stock_predictor::claim::claim_of;
 use crate::stock_predictor::validate::Defaults;
 use crate::writer::{self, Writer};
 
@@ -129,6 +131,12 @@ pub async fn reconcile(object: &StorageBackup, context: &Context) -> Result<Dura
     // 3. What there should be.
     let before = object.status.clone().unwrap_or_default();
     let mut status = status::with_news(&before, &observed.runs);
+    // Before it is written down that there are archives, so that it is tried again.
+    if status.last_run != before.last_run {
+        let own = observed.predictor().map(claim_of);
+        let claims = archives::claims(object, &status, own.as_deref());
+        archives::mark(writer, &identity.namespace, &claims).await?;
+    }
     let is_set_up = plan::is_set_up(observed.predictor());
     let plan = plan::plan(object, backup.as_ref(), &observed.runs, held, is_set_up);
     let prepared = match &backup {

@@ -295,29 +295,28 @@ fn predictor(restore: &StorageRestore, observed: &Observed) -> PredictorFact {
     let spec = &predictor.spec;
     PredictorFact::There {
         wanted: !spec.suspend && spec.replicas > 0,
-        held: held(restore, predictor, observed.deployment.as_ref()),
+        held: held(restore, predictor, observed),
         running: running(predictor),
     }
 }
 
 /// Its Deployment is stopped for this restore, and its status says so. So what the status says after the hold is new.
-fn held(
-    restore: &StorageRestore,
-    predictor: &StockPredictor,
-    deployment: Option<&Deployment>,
-) -> bool {
+fn held(restore: &StorageRestore, predictor: &StockPredictor, observed: &Observed) -> bool {
     let told = condition(predictor, ConditionType::Ready)
         .is_some_and(|(_, reason, _)| reason == Reason::RestoreInProgress.as_str());
-    let stopped = deployment.is_some_and(|deployment| {
-        let pods = deployment
-            .status
-            .as_ref()
-            .and_then(|status| status.replicas);
-        deployment.annotations().get(labels::HELD_BY) == restore.uid().as_ref()
-            && deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(0)
-            && pods.unwrap_or_default() == 0
-    });
-    told && stopped
+    let deployment = observed.deployment.as_ref();
+    told && deployment.is_some_and(|deployment| stopped(restore, deployment))
+}
+
+/// Stopped for this restore, and without pods.
+fn stopped(restore: &StorageRestore, deployment: &Deployment) -> bool {
+    let pods = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.replicas);
+    deployment.annotations().get(labels::HELD_BY) == restore.uid().as_ref()
+        && deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(0)
+        && pods.unwrap_or_default() == 0
 }
 
 /// Other predictors of the claim that may start pods yet.
@@ -325,7 +324,11 @@ fn twins(restore: &StorageRestore, observed: &Observed) -> Vec<String> {
     let mut names: Vec<String> = observed
         .twins
         .iter()
-        .filter(|twin| !held(restore, &twin.predictor, twin.deployment.as_ref()))
+        .filter(|twin| {
+            // What its status says doesn't matter: it may be broken, and no restore must wait for that to be mended.
+            let deployment = twin.deployment.as_ref();
+            deployment.is_some_and(|deployment| !stopped(restore, deployment))
+        })
         .map(|twin| twin.predictor.name_any())
         .collect();
     names.sort();
@@ -397,6 +400,7 @@ fn uses(pod: &Arc<Pod>, claim: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage_restore::dereference::Twin;
     use rstest::rstest;
     use serde_json::{Value, json};
 
@@ -417,6 +421,34 @@ mod tests {
             "spec": {"symbols": ["NVDA"], "storage": {"existingClaim": claim}},
         }))
         .unwrap()
+    }
+
+    #[rstest]
+    #[case::without_pods_of_its_own(json!(null), &[])]
+    #[case::stopped_for_it(json!({"held": "own", "replicas": 0}), &[])]
+    #[case::stopped_for_another(json!({"held": "other", "replicas": 0}), &["twin"])]
+    #[case::stopped_by_itself(json!({"held": "", "replicas": 0}), &["twin"])]
+    #[case::runs(json!({"held": "", "replicas": 1}), &["twin"])]
+    fn another_predictor_of_the_claim_is_waited_for_by_its_deployment_alone(
+        #[case] deployment: Value,
+        #[case] waited_for: &[&str],
+    ) {
+        let deployment = (!deployment.is_null()).then(|| {
+            serde_json::from_value(json!({
+                "metadata": {"name": "twin", "annotations": {labels::HELD_BY: deployment["held"]}},
+                "spec": {"replicas": deployment["replicas"], "selector": {}, "template": {}},
+            }))
+            .unwrap()
+        });
+        let observed = Observed {
+            twins: vec![Twin {
+                predictor: predictor("twin", "data"),
+                deployment,
+            }],
+            ..Observed::default()
+        };
+        let own = restore("own", 5, "nvda", &json!({}));
+        assert_eq!(twins(&own, &observed), waited_for);
     }
 
     #[rstest]

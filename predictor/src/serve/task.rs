@@ -18,6 +18,8 @@ use super::usage::Calm;
 
 /// How often the volume is looked at.
 const VOLUME_INTERVAL: Duration = Duration::from_secs(10);
+/// How soon after the start the volume is cleaned up for the first time, at most.
+const FIRST_CLEANUP: Duration = Duration::from_mins(10);
 /// How often is looked whether histories changed.
 const DATA_INTERVAL: Duration = Duration::from_secs(10);
 /// How often outcomes are looked for while no history changes.
@@ -66,8 +68,12 @@ async fn watch_model(service: Arc<Service>) {
 }
 
 async fn clean(service: Arc<Service>) {
+    let interval = service.settings.cache.cleanup_interval.duration();
+    // Soon after the start, because it may have been off for long; not at once, because it may be started again and again.
+    let mut pause = interval.min(FIRST_CLEANUP);
     loop {
-        tokio::time::sleep(service.settings.cache.cleanup_interval.duration()).await;
+        tokio::time::sleep(pause).await;
+        pause = interval;
         let removed = service.cache.clean().await;
         info!(removed, "removed files of expired cache entries");
         cleanup::run(&service).await;
