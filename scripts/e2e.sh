@@ -41,4 +41,4 @@ fi
 [ "$kind" = existing ] || "${cluster[@]}" load e2e target/images/{operator,predictor,toolbox,prometheus}.tar
 export OPERATOR_IMAGE PREDICTOR_IMAGE TOOLBOX_IMAGE PROMETHEUS_IMAGE CLUSTER=$kind
 # The suite installs the chart itself: that is one of the things it tests.
-timeout 2400 "${cluster[@]}" run e2e cargo test --offline --no-fail-fast "${suite[@]}" -- --ignored --test-threads 4 ${TEST:+"$TEST"}
+timeout 2700 "${cluster[@]}" run e2e cargo test --offline --no-fail-fast "${suite[@]}" -- --ignored --test-threads 4 ${TEST:+"$TEST"}

@@ -333,7 +333,8 @@ fn selectors(expr: &str, metrics: &[String]) -> Vec<String> {
         let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
         rest = after;
-        if !metrics.iter().any(|name| name == word) {
+        // What has labels or a span is a series, known or not.
+        if !after.starts_with(['{', '[']) && !metrics.iter().any(|name| name == word) {
             continue;
         }
         let labels = match (after.starts_with('{'), after.find('}')) {
@@ -349,9 +350,9 @@ fn selectors(expr: &str, metrics: &[String]) -> Vec<String> {
 #[test]
 fn selectors_are_found_where_they_stand() {
     let metrics = ["up", "a_total", "volume:b:max"].map(str::to_owned);
-    let expr = r#"max by (up_to) (rate(a_total{result!="x"}[5m])) > 0 unless on (name) up or volume:b:max == 1"#;
+    let expr = r#"max by (up_to) (rate(a_total{result!="x"}[5m])) > 0 unless on (name) up or volume:b:max == 1 + unknown[5m]"#;
     assert_eq!(
         selectors(expr, &metrics),
-        [r#"a_total{result!="x"}"#, "up", "volume:b:max"]
+        [r#"a_total{result!="x"}"#, "up", "volume:b:max", "unknown"]
     );
 }
