@@ -3,20 +3,22 @@
 # takes the cluster down again. KEEP=1 leaves it up; TEST=name runs one test.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-# The tests make certificates for the S3 server that they bring.
-scripts/packages.sh openssl=openssl
+# The tests make certificates for the S3 server that they bring, and ask for the dashboards' queries.
+scripts/packages.sh openssl=openssl python3=python3
 cluster=(e2e/cluster/cluster.sh)
 kind=$("${cluster[@]}" kind-of e2e)
 # An existing cluster brings its own images.
 if [ "$kind" != existing ]; then
   # shellcheck source=/dev/null
   . target/images/env
-  TOOLBOX_IMAGE=$(scripts/e2e_image.sh | tail -n 1)
+  TOOLBOX_IMAGE=$(scripts/e2e_image.sh toolbox | tail -n 1)
+  PROMETHEUS_IMAGE=$(scripts/e2e_image.sh prometheus | tail -n 1)
 else
   : "${TOOLBOX_IMAGE:?CLUSTER=existing needs TOOLBOX_IMAGE, which the cluster can pull: scripts/e2e_image.sh builds it}"
+  : "${PROMETHEUS_IMAGE:=quay.io/prometheus/prometheus:v3.16.0}"
 fi
 # The workspace's features, so that no dependency is compiled again.
-suite=(--locked --release --workspace --test backing_up --test charting --test modelling --test reconciling --test refusing --test restoring --test scaling --test serving)
+suite=(--locked --release --workspace --test backing_up --test charting --test modelling --test monitoring --test reconciling --test refusing --test restoring --test scaling --test serving)
 cargo test "${suite[@]}" --no-run
 
 finish() {
@@ -36,7 +38,7 @@ if [ "$kind" = existing ] && "${cluster[@]}" run e2e kubectl get crd stockpredic
   echo 'this cluster already has stockpredictor, and the tests install and remove it: use another cluster' >&2
   exit 1
 fi
-[ "$kind" = existing ] || "${cluster[@]}" load e2e target/images/{operator,predictor,toolbox}.tar
-export OPERATOR_IMAGE PREDICTOR_IMAGE TOOLBOX_IMAGE
+[ "$kind" = existing ] || "${cluster[@]}" load e2e target/images/{operator,predictor,toolbox,prometheus}.tar
+export OPERATOR_IMAGE PREDICTOR_IMAGE TOOLBOX_IMAGE PROMETHEUS_IMAGE CLUSTER=$kind
 # The suite installs the chart itself: that is one of the things it tests.
-timeout 2400 "${cluster[@]}" run e2e cargo test --offline --no-fail-fast "${suite[@]}" -- --ignored --test-threads 4 ${TEST:+"$TEST"}
+timeout 2700 "${cluster[@]}" run e2e cargo test --offline --no-fail-fast "${suite[@]}" -- --ignored --test-threads 4 ${TEST:+"$TEST"}

@@ -37,10 +37,25 @@ def panels(dashboard):
     return [one for one in dashboard["panels"] if one["type"] != "row"]
 
 
+def of_variable(definition):
+    """What is empty when a variable has no values. Where a variable takes one value of another, several are as good."""
+    selector, _, label = definition.removeprefix("label_values(").removesuffix(")").rpartition(", ")
+    selector = selector.replace('="$', '=~"$')
+    return f"group by ({label}) ({selector}) unless group({selector})"
+
+
 def of_dashboards(values):
-    """Every query of every panel."""
+    """Every query of every variable and every panel."""
     for path in DASHBOARDS:
         dashboard = json.loads(path.read_text())
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                yield {
+                    "source": f"{path.name}: variable {variable['name']}",
+                    "expr": replaced(of_variable(variable["definition"]), values),
+                    "type": "instant",
+                    "may_be_empty": False,
+                }
         for panel in panels(dashboard):
             for target in panel["targets"]:
                 yield {

@@ -28,6 +28,8 @@ use super::outcome::Accuracy;
 
 /// How a cleanup can go.
 const CLEANUP_RESULTS: [&str; 4] = ["done", "incomplete", "skipped", "failed"];
+/// How a request can be answered.
+const STATUS_CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
@@ -191,11 +193,16 @@ impl Metrics {
 
     /// A request was answered.
     pub fn request(&self, route: &str, status: u16, took: Duration) {
-        let labels = label::Request {
+        let labels = |status: String| label::Request {
             route: route.to_owned(),
-            status: format!("{}xx", status / 100),
+            status,
         };
-        self.requests.get_or_create(&labels).inc();
+        // A route that has answered well shows its failures from the first one on.
+        for class in STATUS_CLASSES {
+            drop(self.requests.get_or_create(&labels(class.to_owned())));
+        }
+        let counted = labels(format!("{}xx", status / 100));
+        self.requests.get_or_create(&counted).inc();
         let route = label::Route {
             route: route.to_owned(),
         };
@@ -348,6 +355,20 @@ mod tests {
     }
 
     #[test]
+    fn the_first_failure_of_a_route_is_an_increase() {
+        let metrics = metrics();
+        metrics.request("/api/v1/predict/{symbol}", 200, Duration::from_millis(3));
+        let text = metrics.encode(&Snapshot::default()).unwrap();
+        for status in [
+            "status=\"4xx\"} 0",
+            "status=\"5xx\"} 0",
+            "status=\"2xx\"} 1",
+        ] {
+            assert!(text.contains(status), "{status}: {text}");
+        }
+    }
+
+    #[test]
     fn events_and_numbers_become_lines() {
         let metrics = metrics();
         let text = metrics.encode(&Snapshot::default()).unwrap();
@@ -374,7 +395,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|own| own == line), "{line}: {text}");
         }
-        assert!(text.contains("status=\"5xx\""), "{text}");
+        assert!(text.contains("status=\"5xx\"} 1"), "{text}");
     }
 
     #[test]
