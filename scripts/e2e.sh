@@ -18,7 +18,7 @@ else
   : "${PROMETHEUS_IMAGE:=quay.io/prometheus/prometheus:v3.16.0}"
 fi
 # The workspace's features, so that no dependency is compiled again.
-suite=(--locked --release --workspace --test backing_up --test charting --test modelling --test monitoring --test reconciling --test refusing --test restoring --test scaling --test serving)
+suite=(--locked --release --workspace --test backing_up --test charting --test explaining --test modelling --test monitoring --test reconciling --test refusing --test restoring --test scaling --test serving)
 cargo test "${suite[@]}" --no-run
 
 finish() {

@@ -12,6 +12,7 @@ pub mod command;
 pub mod disk;
 pub mod key;
 pub mod objects;
+pub mod page;
 pub mod prometheus;
 pub mod sandbox;
 pub mod store;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use stockpredictor_e2e::objects::{backup, condition};
+use stockpredictor_e2e::page::{Shell, blocks};
 use stockpredictor_e2e::sandbox::{READY, SOON};
 use stockpredictor_e2e::wait::eventually;
 use stockpredictor_e2e::{Key, Sandbox, Store, chart, command, with_namespace};
@@ -459,12 +460,6 @@ fn stem(archive: &str) -> &str {
     archive.trim_end_matches(".tar.gz")
 }
 
-/// The shell blocks of a page.
-fn blocks(page: &str) -> Vec<&str> {
-    let parts = page.split("```sh\n").skip(1);
-    parts.filter_map(|part| part.split("```").next()).collect()
-}
-
 #[tokio::test]
 #[ignore = "needs a cluster: make test-e2e"]
 async fn the_commands_of_the_page_lead_through_a_restore() {
@@ -495,24 +490,8 @@ async fn the_commands_of_the_page_lead_through_a_restore() {
             )
             .await?;
 
-        let folder = tempfile::tempdir()?;
-        let config = folder.path().join("config");
-        std::fs::write(
-            &config,
-            command::run("kubectl", &["config", "view", "--raw"]).await?,
-        )?;
-        let config = config.to_str().context("a path")?;
-        let shell = async |script: &str| {
-            let script = format!("export KUBECONFIG={config}\nset -eu\n{script}");
-            let said = command::run("bash", &["-c", &script]).await?;
-            println!("{said}");
-            anyhow::Ok(said)
-        };
-        shell(&format!(
-            "kubectl config set-context --current --namespace={}",
-            sandbox.namespace
-        ))
-        .await?;
+        let shell = Shell::open(&sandbox).await?;
+        let shell = async |script: &str| shell.run(script).await;
         let page = blocks(include_str!("../../docs/restores.md"));
         let [
             wrong,
