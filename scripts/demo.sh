@@ -24,7 +24,7 @@ if [ "$verb" = metrics ]; then
   step 'The predictor nvda'
   metrics default nvda 'persistent_storage_(size_bytes|files_total)|stockpredictor_(volume_(used|free|capacity)_bytes|predictions_total|cache_(hits|misses)_total|data_age_sessions|model_info|degraded)'
   step 'The operator'
-  metrics stockpredictor stockpredictor 'backup_last_success_timestamp|stockpredictor_operator_(predictor_(ready|info)|objects|reconciles_total|backup_(level|newest_size_bytes|expected_interval_seconds))'
+  metrics stockpredictor stockpredictor 'backup_last_success_timestamp|stockpredictor_operator_(predictor_(ready|info)|reconciles_total|backup_(level|newest_size_bytes|expected_interval_seconds))'
   printf '\nEvery metric: docs/reference/metrics.md. Alerts and dashboards on them: docs/monitoring.md.\n'
   exit
 fi
