@@ -7,6 +7,9 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -201,4 +204,22 @@ async fn the_answer_is_open_metrics_to_its_last_line() {
     assert!(text.ends_with("\n# EOF\n") && text.matches("# EOF").count() == 1);
     let before = text.lines().take_while(|line| *line != "# EOF");
     assert!(before.clone().all(|line| !line.is_empty()), "{text}");
+}
+
+/// The rules of Prometheus itself: names, units, helps.
+#[tokio::test]
+async fn promtool_finds_nothing() {
+    let (_, text) = scrape(all()).await;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/metrics_lint.sh");
+    let mut lint = Command::new(script)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = lint.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    let done = lint.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
 }
