@@ -66,6 +66,12 @@ pub async fn ensure_installed() -> Result<()> {
     Ok(())
 }
 
+/// Kills the operator's pod; its Deployment makes another one.
+pub async fn kill_operator() -> Result<()> {
+    let pods = ["delete", "pods", "--namespace", NAMESPACE, "--all", "--now"];
+    run("kubectl", &pods).await.map(drop)
+}
+
 /// Repository and tag of the image that `variable` names.
 pub fn image(variable: &str) -> Result<(String, String)> {
     let image = std::env::var(variable)

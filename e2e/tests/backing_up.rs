@@ -35,15 +35,7 @@ async fn operator_dies(sandbox: &Sandbox) -> Result<()> {
             object["status"]["acknowledgedTrigger"] == "2"
         })
         .await?;
-    let pods = [
-        "delete",
-        "pods",
-        "--namespace",
-        chart::NAMESPACE,
-        "--all",
-        "--now",
-    ];
-    command::run("kubectl", &pods).await.map(drop)
+    chart::kill_operator().await
 }
 
 #[tokio::test]

@@ -2,15 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
-use stockpredictor_e2e::page::{Shell, blocks};
+use stockpredictor_e2e::page::{Shell, blocks, prepare};
 use stockpredictor_e2e::with_namespace;
-
-/// A run of a backup, on a slow, busy machine.
-const RUN: Duration = Duration::from_mins(2);
 
 /// The pages by name, with their commands.
 fn pages() -> Result<BTreeMap<String, String>> {
@@ -39,27 +34,7 @@ fn every_runbook_has_commands() {
 #[ignore = "needs a cluster: make test-e2e"]
 async fn the_commands_of_runbooks_and_troubleshooting_work() {
     with_namespace("pages", |sandbox| async move {
-        sandbox
-            .apply(include_str!("../../examples/stockpredictor.yaml"))
-            .await?;
-        sandbox
-            .apply(include_str!(
-                "../../examples/backups/daily-weekly-monthly.yaml"
-            ))
-            .await?;
-        sandbox.ready("nvda").await?;
-        sandbox
-            .patch("sb", "nvda-weekly", &json!({"spec": {"trigger": "1"}}))
-            .await?;
-        sandbox
-            .settles(
-                ("sb", "nvda-weekly"),
-                "LastBackupSucceeded",
-                "True",
-                "Completed",
-                RUN,
-            )
-            .await?;
+        prepare(&sandbox).await?;
         let shell = Shell::open(&sandbox).await?;
         // Where a page takes an image with a shell, the reader's own is at hand.
         let image = std::env::var("TOOLBOX_IMAGE").context("TOOLBOX_IMAGE")?;

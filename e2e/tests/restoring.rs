@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use stockpredictor_e2e::objects::{backup, condition};
-use stockpredictor_e2e::page::{Shell, blocks};
+use stockpredictor_e2e::page::{Shell, blocks, prepare};
 use stockpredictor_e2e::sandbox::{READY, SOON};
 use stockpredictor_e2e::wait::eventually;
-use stockpredictor_e2e::{Key, Sandbox, Store, chart, command, with_namespace};
+use stockpredictor_e2e::{Key, Sandbox, Store, chart, with_namespace};
 
 /// A run of a backup, on a slow, busy machine.
 const RUN: Duration = Duration::from_mins(2);
@@ -62,14 +62,6 @@ async fn backed_up(sandbox: &Sandbox, name: &str, spec: Value) -> Result<(Value,
     Ok((first, made["status"].clone()))
 }
 
-const OPERATOR_DIES: [&str; 6] = [
-    "delete",
-    "pods",
-    "--namespace",
-    chart::NAMESPACE,
-    "--all",
-    "--now",
-];
 const JOB_DIES: [&str; 5] = [
     "delete",
     "pods",
@@ -232,7 +224,7 @@ async fn the_operator_and_a_jobs_pod_may_die_in_the_middle_of_a_restore() {
             let fresh = !killed.borrow().contains(&phase);
             let died = match phase.as_str() {
                 "Holding" | "Switching" | "Starting" if fresh => {
-                    command::run("kubectl", &OPERATOR_DIES).await?;
+                    chart::kill_operator().await?;
                     true
                 }
                 "Preparing" if fresh => sandbox.kubectl(&JOB_DIES).await?.contains("deleted"),
@@ -464,32 +456,7 @@ fn stem(archive: &str) -> &str {
 #[ignore = "needs a cluster: make test-e2e"]
 async fn the_commands_of_the_page_lead_through_a_restore() {
     with_namespace("page", |sandbox| async move {
-        sandbox
-            .apply(include_str!("../../examples/stockpredictor.yaml"))
-            .await?;
-        sandbox
-            .apply(include_str!(
-                "../../examples/backups/daily-weekly-monthly.yaml"
-            ))
-            .await?;
-        sandbox.ready("nvda").await?;
-        sandbox
-            .patch(
-                "sb",
-                "nvda-weekly",
-                &json!({"spec": {"trigger": "before the trouble"}}),
-            )
-            .await?;
-        sandbox
-            .settles(
-                ("sb", "nvda-weekly"),
-                "LastBackupSucceeded",
-                "True",
-                "Completed",
-                RUN,
-            )
-            .await?;
-
+        prepare(&sandbox).await?;
         let shell = Shell::open(&sandbox).await?;
         let shell = async |script: &str| shell.run(script).await;
         let page = blocks(include_str!("../../docs/restores.md"));
