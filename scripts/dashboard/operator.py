@@ -89,9 +89,10 @@ def watches():
 
 def conditions():
     """Objects by condition."""
-    good = 'status!="True", condition!="Degraded"'
-    degraded = 'status="True", condition="Degraded"'
-    bad = f"sum by (kind, condition, status) ({objects(good)} > 0 or {objects(degraded)} > 0)"
+    # These two are as they should be at False.
+    wanted = 'status!="True", condition!~"Degraded|PredictorHeld"'
+    unwanted = 'status="True", condition=~"Degraded|PredictorHeld"'
+    bad = f"sum by (kind, condition, status) ({objects(wanted)} > 0 or {objects(unwanted)} > 0)"
     total = f"sum by (kind) ({objects(ANY_READY)})"
     return [
         bars("Objects by kind", 8, total, "{{kind}}", "short", "Objects that the operator looks after."),
