@@ -31,7 +31,7 @@ const CLEANUP_FAILED: &str = "StockPredictorCleanupFailed";
 const BACKUP_FAILED: &str = "StorageBackupFailed";
 
 /// Series that a rule asks for and that only a failure has which is not made here, each with one that is like it but for that.
-const NOT_MADE: [(&str, &str); 3] = [
+const NOT_MADE: [(&str, &str); 4] = [
     // The restore was completed.
     (
         r#"stockpredictor_operator_restore_phase{phase=~"Failed|RolledBack"}"#,
@@ -39,6 +39,11 @@ const NOT_MADE: [(&str, &str); 3] = [
     ),
     (
         r#"stockpredictor_operator_restore_phase{phase="Held"}"#,
+        r#"stockpredictor_operator_restore_phase{phase="Completed"}"#,
+    ),
+    // Its phases were over before long.
+    (
+        r#"stockpredictor_operator_restore_phase{phase=~"Holding|Switching|Starting|Committing|RollingBack|Restarting"}"#,
         r#"stockpredictor_operator_restore_phase{phase="Completed"}"#,
     ),
     // Everything could be reconciled.
