@@ -60,26 +60,32 @@ fn ready(restore: &Value) -> (&str, &str) {
     )
 }
 
-#[tokio::test]
-#[ignore = "needs a kube-apiserver: make test"]
-async fn a_restore_in_place_stops_the_predictor_switches_proves_and_commits() {
-    let cluster = Cluster::new("restored").await;
-    let unused = Arc::new(AtomicBool::new(true));
-    // Whoever touches the data has it alone.
-    let (client, seen) = (cluster.client(), unused.clone());
-    let guarded: Script = Arc::new(move |document| {
+/// Jobs that do what they should, and whether those that touch the data had it alone, without any of `pods`.
+fn guarded(cluster: &Cluster, pods: &'static [&'static str]) -> (Script, Arc<AtomicBool>) {
+    let alone = Arc::new(AtomicBool::new(true));
+    let (api, seen) = (cluster.api::<Pod>(), alone.clone());
+    let script: Script = Arc::new(move |document| {
         let job = document["job"].as_str()?;
         if matches!(job, "prepare" | "switch") {
-            let (client, seen) = (client.clone(), seen.clone());
+            let (api, seen) = (api.clone(), seen.clone());
             tokio::spawn(async move {
-                let pods: kube::Api<Pod> = kube::Api::namespaced(client, "restored");
-                if pods.get_opt("nvda-pod").await.unwrap().is_some() {
-                    seen.store(false, Ordering::SeqCst);
+                for name in pods {
+                    if api.get_opt(name).await.unwrap().is_some() {
+                        seen.store(false, Ordering::SeqCst);
+                    }
                 }
             });
         }
         Some(message(&format!("{job}_succeeded")))
     });
+    (script, alone)
+}
+
+#[tokio::test]
+#[ignore = "needs a kube-apiserver: make test"]
+async fn a_restore_in_place_stops_the_predictor_switches_proves_and_commits() {
+    let cluster = Cluster::new("restored").await;
+    let (guarded, unused) = guarded(&cluster, &["nvda-pod"]);
     let _world = World::play(cluster.client(), cluster.namespace(), guarded);
     let operator = cluster.operator();
     predictor(&cluster, &json!({})).await;
@@ -364,23 +370,7 @@ async fn a_new_volume_is_filled_before_its_first_pod_and_a_failure_never_becomes
 #[ignore = "needs a kube-apiserver: make test"]
 async fn predictors_that_share_a_claim_are_both_stopped_and_both_start_again() {
     let cluster = Cluster::new("shared").await;
-    let alone = Arc::new(AtomicBool::new(true));
-    let (client, seen) = (cluster.client(), alone.clone());
-    let guarded: Script = Arc::new(move |document| {
-        let job = document["job"].as_str()?;
-        if matches!(job, "prepare" | "switch") {
-            let (client, seen) = (client.clone(), seen.clone());
-            tokio::spawn(async move {
-                let pods: kube::Api<Pod> = kube::Api::namespaced(client, "shared");
-                for name in ["nvda-pod", "twin-pod"] {
-                    if pods.get_opt(name).await.unwrap().is_some() {
-                        seen.store(false, Ordering::SeqCst);
-                    }
-                }
-            });
-        }
-        Some(message(&format!("{job}_succeeded")))
-    });
+    let (guarded, alone) = guarded(&cluster, &["nvda-pod", "twin-pod"]);
     let _world = World::play(cluster.client(), cluster.namespace(), guarded);
     let claim: PersistentVolumeClaim = serde_json::from_value(json!({
         "metadata": {"name": "data"},

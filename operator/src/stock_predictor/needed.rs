@@ -10,7 +10,7 @@ use stockpredictor_api::{StockPredictor, StorageBackup, StorageRestore};
 
 use super::labels;
 use crate::job::outcome::is_over;
-use crate::storage_backup::archives::HOLDS_ARCHIVES;
+use crate::storage_backup::archives::{self, HOLDS_ARCHIVES};
 use crate::storage_restore::hold::{User, concerns};
 use crate::writer::{Child, Error, Writer};
 
@@ -60,18 +60,15 @@ pub async fn needed(
     Ok(holds.then(|| "archives lie on it, in backups/".to_owned()))
 }
 
-/// True when the last run of `backup` found archives on the volume of the predictor `name`.
+/// True when the last run of `backup` found archives on the claim that the predictor `name` made.
 fn holds_archives(backup: &StorageBackup, name: &str) -> bool {
-    let spec = &backup.spec;
-    let found = backup.status.iter().flat_map(|status| &status.destinations);
-    spec.predictor_ref.name == name
-        && found
-            .filter(|found| found.archives.is_some_and(|count| count > 0))
-            .any(|found| {
-                spec.destinations
-                    .iter()
-                    .any(|place| place.name == found.name && place.volume.is_some())
-            })
+    let own = (backup.spec.predictor_ref.name == name).then_some(name);
+    let status = backup.status.as_ref();
+    status.is_some_and(|status| {
+        archives::claims(backup, status, own)
+            .iter()
+            .any(|claim| claim == name)
+    })
 }
 
 /// Deletes our Jobs that are over and whose pods name the claim. What they reported is in the status of their objects.
